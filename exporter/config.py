@@ -1,0 +1,389 @@
+"""The configuration file: YAML in, a frozen and valid `Config` out.
+
+A configuration that loads is valid. One that does not raises `ConfigError` with every error at once, each with the path
+of the value and the value itself. Durations are written as in Prometheus (``5m``, ``1h30m``), and held in seconds.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+Role: TypeAlias = Literal["mailbox", "edge", "domain-controller", "none"]
+Service: TypeAlias = Literal["https", "tls", "smtp", "imap", "pop3"]
+
+RESERVED_LABELS: Final = frozenset(
+    {
+        "address",
+        "credential",
+        "digest",
+        "dotnet",
+        "endpoint",
+        "exchange",
+        "exchange_build",
+        "fingerprint_sha256",
+        "instance",
+        "issuer",
+        "job",
+        "kind",
+        "le",
+        "mechanism",
+        "origin",
+        "outcome",
+        "profile",
+        "protocol",
+        "public_key",
+        "python_version",
+        "quantile",
+        "reason",
+        "revision",
+        "role",
+        "rule",
+        "server",
+        "service",
+        "severity",
+        "sha256",
+        "side",
+        "signature_hash",
+        "state",
+        "subject",
+        "table",
+        "version",
+        "windows",
+        "windows_build",
+    }
+)
+"""Label names that the metrics use themselves, and Prometheus' own: a configured label may not have them."""
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used.
+
+    Attributes:
+        errors: one line for each fault: the path of the value, the value, what is wrong with it.
+    """
+
+    def __init__(self, source: str, errors: Sequence[str]) -> None:
+        super().__init__("\n".join(f"{source}: {error}" for error in errors))
+        self.errors = tuple(errors)
+
+
+_UNITS: Final = {"y": 31536000, "w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
+_DURATION: Final = re.compile("".join(rf"(?:(?P<{unit}>\d+){unit})?" for unit in _UNITS))
+
+
+def parse_duration(text: object) -> float:
+    """Seconds in a duration as Prometheus writes it: ``90s``, ``1h30m``, ``500ms``."""
+    match = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
+    if match is None:
+        raise ValueError("a duration like 90s, 5m, 1h30m or 7d is needed")
+    return float(sum(int(number) * _UNITS[unit] for unit, number in match.groupdict(default="0").items()))
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest such text for a number of seconds."""
+    left = round(seconds * 1000)
+    parts = []
+    for unit, size in _UNITS.items():
+        number, left = divmod(left, round(size * 1000))
+        parts.append(f"{number}{unit}" if number else "")
+    return "".join(parts) or "0s"
+
+
+def _host(text: object) -> object:
+    """A host name or an IP address."""
+    if not isinstance(text, str):
+        return text  # the type error follows
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        pass
+    try:
+        ascii_name = text.removesuffix(".").encode("idna").decode("ascii")
+    except UnicodeError:
+        ascii_name = ""
+    if not re.fullmatch(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.(?!-)[A-Za-z0-9_-]{1,63})*", ascii_name):
+        raise ValueError("a host name or an IP address is needed, without scheme and port")
+    return text
+
+
+Duration: TypeAlias = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
+Host: TypeAlias = Annotated[str, BeforeValidator(_host)]
+LabelName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class _Observation(_Model):
+    """What the three kinds of observation have in common."""
+
+    interval: Annotated[Duration, Field(ge=1)]
+    timeout: Annotated[Duration, Field(gt=0)]
+    max_age: Duration = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_max_age(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "max_age" not in values:
+            interval = values.get("interval", cls.model_fields["interval"].default)
+            try:
+                seconds = interval if isinstance(interval, float) else parse_duration(interval)
+            except ValueError:
+                return values
+            return {**values, "max_age": format_duration(3 * seconds)}
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.max_age < 2 * self.interval:
+            given, least = format_duration(self.max_age), format_duration(2 * self.interval)
+            raise ValueError(f"max_age {given} is less than twice the interval: at least {least}")
+        if self.timeout > self.interval:
+            given, most = format_duration(self.timeout), format_duration(self.interval)
+            raise ValueError(f"timeout {given} is longer than the interval {most}")
+        return self
+
+
+class ProbeConfig(_Observation):
+    """The protocol sweep.
+
+    Attributes:
+        interval: seconds between two sweeps of a server. Refused hellos are logged there, so not too often.
+        timeout: seconds that the sweep of one endpoint may take in all.
+        max_age: seconds for which the last good answer stands.
+        parallel_endpoints: endpoints swept at the same time.
+        parallel_endpoints_per_server: the same for one server.
+    """
+
+    interval: Annotated[Duration, Field(ge=1)] = 3600.0
+    timeout: Annotated[Duration, Field(gt=0)] = 10.0
+    parallel_endpoints: Annotated[int, Field(ge=1, le=1000)] = 128
+    parallel_endpoints_per_server: Annotated[int, Field(ge=1, le=16)] = 2
+
+
+class ScanConfig(_Model):
+    """What is looked at rarely.
+
+    Attributes:
+        interval: seconds after which an optional endpoint that was found closed is tried again.
+    """
+
+    interval: Annotated[Duration, Field(ge=1)] = 86400.0
+
+
+class EndpointConfig(_Model):
+    """One TLS endpoint of a server."""
+
+    port: Annotated[int, Field(ge=1, le=65535, strict=True)]
+    service: Service
+
+
+class ServerConfig(_Model):
+    """One server.
+
+    Attributes:
+        name: what it is called: the ``server`` label, SNI, and where to connect unless ``address`` says otherwise.
+        address: where to connect: an address, another name, or ``all`` for every address of the name.
+        role: the preset of endpoints; None for the default one.
+        endpoints: the endpoints, in place of the preset's.
+        labels: of ``tls_readiness_server_labels``.
+        expect: the profile that this server is declared to meet.
+    """
+
+    name: Host
+    address: Host | None = None
+    role: Role | None = None
+    endpoints: tuple[EndpointConfig, ...] | None = None
+    labels: Mapping[LabelName, str] = Field(default_factory=dict)
+    expect: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("labels")
+    @classmethod
+    def _free_labels(cls, labels: Mapping[str, str]) -> Mapping[str, str]:
+        taken = sorted(name for name in labels if name in RESERVED_LABELS or name.startswith("__"))
+        if taken:
+            raise ValueError(f"reserved label name: {', '.join(taken)}")
+        return labels
+
+    @field_validator("endpoints")
+    @classmethod
+    def _distinct_ports(cls, endpoints: tuple[EndpointConfig, ...] | None) -> tuple[EndpointConfig, ...] | None:
+        ports = [endpoint.port for endpoint in endpoints or ()]
+        if endpoints is not None and not endpoints:
+            raise ValueError("at least one endpoint is needed; leave it out for the role's preset")
+        if len(ports) != len(set(ports)):
+            raise ValueError(f"port {_first_repeated(ports)} is there twice")
+        return endpoints
+
+
+class Defaults(_Model):
+    """What servers have that do not say otherwise."""
+
+    role: Role = "mailbox"
+
+
+class FileSdConfig(_Model):
+    """Target files in Prometheus' file_sd format.
+
+    Attributes:
+        files: paths, relative to the configuration file; the last part may have ``*``.
+    """
+
+    files: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @field_validator("files")
+    @classmethod
+    def _known_format(cls, files: tuple[str, ...]) -> tuple[str, ...]:
+        for name in files:
+            if Path(name).suffix not in {".json", ".yml", ".yaml"}:
+                raise ValueError(f"{name!r} does not end in .json, .yml or .yaml")
+        return files
+
+
+class Config(_Model):
+    """The whole configuration. docs/configuration.md explains every key."""
+
+    profiles: Annotated[tuple[str, ...], Field(min_length=1)] = ("wire-tls12", "wire-tls12-only")
+    probe: ProbeConfig = Field(default_factory=lambda: ProbeConfig.model_validate({}))
+    scan: ScanConfig = Field(default_factory=ScanConfig)
+    defaults: Defaults = Field(default_factory=Defaults)
+    servers: tuple[ServerConfig, ...] = ()
+    file_sd_configs: tuple[FileSdConfig, ...] = ()
+
+    @field_validator("profiles")
+    @classmethod
+    def _known_profiles(cls, profiles: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        known = (info.context or {}).get("profiles", profiles)
+        for profile in profiles:
+            if profile not in known:
+                raise ValueError(f"no profile is called {profile!r}; there are {', '.join(sorted(known))}")
+        if len(set(profiles)) != len(profiles):
+            raise ValueError(f"{_first_repeated(profiles)!r} is there twice")
+        return profiles
+
+    @field_validator("servers")
+    @classmethod
+    def _consistent(cls, servers: tuple[ServerConfig, ...], info: ValidationInfo) -> tuple[ServerConfig, ...]:
+        names = [server.name.lower() for server in servers]
+        if len(names) != len(set(names)):
+            raise ValueError(f"server {_first_repeated(names)!r} is there twice")
+        for index, server in enumerate(servers):
+            if server.expect is not None and server.expect not in info.data.get("profiles", (server.expect,)):
+                raise ValueError(f"[{index}].expect: {server.expect!r} is not among profiles")
+        return servers
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Self:
+        if not self.servers and not self.file_sd_configs:
+            raise ValueError("there is nothing to watch: list servers, or file_sd_configs")
+        return self
+
+
+def _first_repeated(items: Sequence[Any]) -> Any:
+    return next(item for index, item in enumerate(items) if item in items[:index])
+
+
+def load_config(path: Path, profiles: Collection[str]) -> Config:
+    """Read and validate a configuration file.
+
+    Args:
+        path: the file. Relative paths in it are taken relative to its folder.
+        profiles: the names of the profiles that there are.
+
+    Raises:
+        ConfigError: it cannot be read or is not valid.
+    """
+    config = parse_config(load_yaml(path), profiles, source=str(path))
+    folder = path.resolve().parent
+    file_sd = tuple(
+        FileSdConfig(files=tuple(str(folder / name) for name in each.files)) for each in config.file_sd_configs
+    )
+    return config.model_copy(update={"file_sd_configs": file_sd})
+
+
+def parse_config(document: object, profiles: Collection[str], source: str = "configuration") -> Config:
+    """Validate a configuration that was read already; ``source`` is named in errors."""
+    try:
+        return Config.model_validate({} if document is None else document, context={"profiles": set(profiles)})
+    except ValidationError as error:
+        raise ConfigError(source, describe(error, document)) from error
+
+
+def load_yaml(path: Path) -> object:
+    """Read a YAML (or JSON) file; a key that stands twice in a mapping is an error.
+
+    Raises:
+        ConfigError: it cannot be read or is not YAML.
+    """
+    try:
+        return yaml.load(path.read_bytes(), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except OSError as error:
+        raise ConfigError(str(path), [error.strerror or str(error)]) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(str(path), [" ".join(str(error).split()) or type(error).__name__]) from error
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML as everyone expects it: PyYAML alone keeps the last of two equal keys without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        seen = set()
+        for key_node, _ in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            if key is not None and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is there twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def describe(error: ValidationError, document: object) -> list[str]:
+    """One line per fault: path, offending value, what is wrong."""
+    return [_describe(details, document) for details in error.errors(include_url=False)]
+
+
+def _describe(details: ErrorDetails, document: object) -> str:
+    path = ""
+    value = document
+    for part in details["loc"]:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part != "[key]":
+            path += f".{part}" if path else str(part)
+        try:
+            value = value[part]  # type: ignore[index]
+        except (KeyError, IndexError, TypeError):
+            value = details["input"] if details["type"] != "missing" else None
+    message = details["msg"].removeprefix("Value error, ")
+    if details["type"] == "missing":
+        return f"{path}: {message}"
+    if details["type"] == "extra_forbidden":
+        return f"{path}: there is no such key"
+    if details["type"] in {"model_type", "dict_type"}:
+        message = "a mapping is needed"
+    shown = repr(value)
+    return f"{path or 'file'}: {shown if len(shown) <= 100 else shown[:97] + '...'}: {message}"

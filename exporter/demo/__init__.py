@@ -1,0 +1,137 @@
+"""A small fleet on loopback to try the exporter on: real TLS endpoints, simulated servers.
+
+The endpoints are tlslite-ng servers in threads of this process, each with the protocol versions that its label says.
+"""
+
+from __future__ import annotations
+
+import socketserver
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Final, Self
+
+import trustme
+from tlslite.api import HandshakeSettings, TLSConnection, X509CertChain, parsePEMKey
+from tlslite.errors import BaseTLSException
+
+_VERSIONS: Final[Mapping[str, tuple[int, int]]] = {
+    "SSL 3.0": (3, 0),
+    "TLS 1.0": (3, 1),
+    "TLS 1.1": (3, 2),
+    "TLS 1.2": (3, 3),
+    "TLS 1.3": (3, 4),
+}
+
+FLEET: Final = (
+    ("forgotten", "https", "SSL 3.0", "TLS 1.0"),
+    ("ssl3-still-on", "https", "SSL 3.0", "TLS 1.2"),
+    ("part-2-done", "https", "TLS 1.0", "TLS 1.2"),
+    ("part-3-done", "https", "TLS 1.2", "TLS 1.2"),
+    ("modern", "https", "TLS 1.2", "TLS 1.3"),
+    ("mail-gateway", "smtp", "TLS 1.0", "TLS 1.2"),
+)
+"""Name, service, lowest and highest version of each simulated server."""
+
+
+class DemoFleet:
+    """The endpoints, as a context manager: listening inside, closed outside."""
+
+    def __init__(self) -> None:
+        authority = trustme.CA()
+        issued = authority.issue_cert("localhost", key_type=trustme.KeyType.RSA)
+        chain = X509CertChain()
+        chain.parsePemList("".join(pem.bytes().decode() for pem in issued.cert_chain_pems))
+        key = parsePEMKey(issued.private_key_pem.bytes().decode(), private=True)
+        self._endpoints = {
+            name: TlsEndpoint(chain, key, lowest=lowest, highest=highest, starttls=service == "smtp")
+            for name, service, lowest, highest in FLEET
+        }
+
+    def __enter__(self) -> Self:
+        for endpoint in self._endpoints.values():
+            threading.Thread(target=endpoint.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for endpoint in self._endpoints.values():
+            endpoint.shutdown()
+            endpoint.server_close()
+
+    def configuration(self) -> dict[str, Any]:
+        """A configuration that watches the fleet every few seconds, and one server that does not answer."""
+        servers: list[dict[str, Any]] = [
+            {
+                "name": f"{name}.demo.test",
+                "address": "127.0.0.1",
+                "labels": {"simulation": f"{lowest} to {highest}" if lowest != highest else f"{lowest} only"},
+                "endpoints": [{"port": self._endpoints[name].server_address[1], "service": service}],
+            }
+            for name, service, lowest, highest in FLEET
+        ]
+        servers.append(
+            {
+                "name": "switched-off.demo.test",
+                "address": "127.0.0.1",
+                "labels": {"simulation": "nothing listens there"},
+                "endpoints": [{"port": 1, "service": "https"}],
+            }
+        )
+        return {"probe": {"interval": "5s", "timeout": "4s"}, "servers": servers}
+
+
+class TlsEndpoint(socketserver.ThreadingTCPServer):
+    """One TLS endpoint that accepts a range of versions, after STARTTLS over SMTP if asked for."""
+
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+    request_queue_size = 128
+
+    def __init__(self, chain: Any, key: Any, *, lowest: str, highest: str, starttls: bool = False) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.chain = chain
+        self.key = key
+        self.starttls = starttls
+        self.settings = HandshakeSettings()
+        self.settings.minVersion = _VERSIONS[lowest]
+        self.settings.maxVersion = _VERSIONS[highest]
+        self.settings.versions = [
+            version for version in sorted(_VERSIONS.values(), reverse=True) if version <= self.settings.maxVersion
+        ]
+
+
+class _Handler(socketserver.BaseRequestHandler):
+    server: TlsEndpoint
+
+    def handle(self) -> None:
+        self.request.settimeout(10)
+        with suppress(OSError, BaseTLSException, SyntaxError, ValueError):
+            if self.server.starttls and not self._begin_tls():
+                return
+            connection = TLSConnection(self.request)
+            connection.handshakeServer(
+                certChain=self.server.chain, privateKey=self.server.key, settings=self.server.settings
+            )
+            connection.close()
+
+    def _begin_tls(self) -> bool:
+        """Enough of SMTP (RFC 5321, 3207) for a client that wants TLS."""
+        self.request.sendall(b"220 mail.demo.test ESMTP simulation\r\n")
+        commands = self.request.makefile("rb", buffering=0)
+        for line in iter(lambda: commands.readline(1024), b""):
+            match line.split()[:1]:
+                case [b"EHLO"]:
+                    self.request.sendall(b"250-mail.demo.test\r\n250 STARTTLS\r\n")
+                case [b"STARTTLS"]:
+                    self.request.sendall(b"220 Ready to start TLS\r\n")
+                    return True
+                case [b"QUIT"]:
+                    self.request.sendall(b"221 Bye\r\n")
+                    return False
+                case _:
+                    self.request.sendall(b"502 Not in this simulation\r\n")
+        return False

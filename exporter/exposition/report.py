@@ -1,0 +1,93 @@
+"""A snapshot as one JSON document: what ``audit --output json`` prints.
+
+Fields may be added; those that are there stay.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import exporter
+from exporter.facts import EndpointFacts, Fact, Known
+from exporter.snapshot import ServerSnapshot, Snapshot
+from exporter.verdicts import ProfileVerdict, Verdict
+
+SCHEMA_VERSION = 1
+
+
+def document(snapshot: Snapshot) -> dict[str, Any]:
+    """The document of a snapshot, made of what JSON has."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "generated_at": _time(snapshot.at),
+        "version": exporter.__version__,
+        "servers": [_server(server) for server in snapshot.servers],
+    }
+
+
+def _server(server: ServerSnapshot) -> dict[str, Any]:
+    used = [facts for facts in server.facts.endpoints if facts.in_use]
+    unused = [facts for facts in server.facts.endpoints if not facts.in_use]
+    return {
+        "server": server.target.name,
+        "role": server.target.role,
+        "labels": dict(server.target.labels),
+        "observed": {"sweep": _time(max((facts.tried_at for facts in used), default=0.0))},
+        "profiles": {name: _profile(verdict) for name, verdict in server.profiles.items()},
+        "endpoints": [_endpoint(facts) for facts in used],
+        "endpoints_not_in_use": [
+            {"endpoint": facts.endpoint, "service": facts.service, "door": facts.door.value} for facts in unused
+        ],
+        "rules": [_rule(verdict) for verdict in server.verdicts],
+    }
+
+
+def _profile(verdict: ProfileVerdict) -> dict[str, Any]:
+    return {
+        "state": verdict.state.value,
+        "blockers": list(verdict.blockers),
+        "unknown": list(verdict.unknown),
+        **({"reason": verdict.reason} if verdict.reason else {}),
+        "next_step": verdict.next_step,
+    }
+
+
+def _endpoint(facts: EndpointFacts) -> dict[str, Any]:
+    return {
+        "endpoint": facts.endpoint,
+        "service": facts.service,
+        "origin": facts.origin,
+        "address": facts.address,
+        "up": facts.speaks_tls,
+        "protocols": {protocol.value: _answer(fact) for protocol, fact in facts.accepted.items()},
+    }
+
+
+def _answer(fact: Fact[bool]) -> dict[str, Any]:
+    state = ("accepted" if fact.value else "rejected") if isinstance(fact, Known) else "unknown"
+    return {
+        "state": state,
+        **({"reason": fact.reason.value} if fact.reason else {}),
+        **({"detail": fact.detail} if fact.detail else {}),
+        **({"at": _time(fact.at)} if isinstance(fact, Known) else {}),
+    }
+
+
+def _rule(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "rule": verdict.rule.id,
+        "state": verdict.state.value,
+        "severity": verdict.rule.severity.value,
+        **({"reason": verdict.reason} if verdict.reason else {}),
+        "evidence": verdict.evidence,
+        "remedy": verdict.rule.remedy,
+        "source": verdict.rule.source,
+    }
+
+
+def _time(timestamp: float) -> str | None:
+    """ISO 8601 in UTC, to the second; None for never."""
+    if not timestamp:
+        return None
+    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""Looking at servers: what TLS says on the wire, and what a Windows host says of itself."""

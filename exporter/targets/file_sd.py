@@ -1,0 +1,119 @@
+"""Targets from files, in Prometheus' file_sd format.
+
+A file is a list of groups ``{targets: [name, …], labels: {…}}`` in YAML or JSON. A label ``__role__``, ``__address__``
+or ``__expect__`` sets what the key of that name sets for a server in the configuration file; the others become labels.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from exporter.config import ConfigError, Defaults, FileSdConfig, ServerConfig, describe, load_yaml
+from exporter.targets import Target, merge, target_of
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    targets: list[str]
+    labels: dict[str, str] = {}
+
+
+_GROUPS = TypeAdapter(list[_Group])
+_SETTINGS = {"__role__": "role", "__address__": "address", "__expect__": "expect"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a file held when it was read last."""
+
+    stamp: tuple[int, int, int]
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """What one look at the files found.
+
+    Attributes:
+        targets: all of them.
+        errors: why files could not be used that changed since the last look; their old targets stay.
+    """
+
+    targets: tuple[Target, ...]
+    errors: tuple[ConfigError, ...]
+
+
+class FileDiscovery:
+    """Looks at the files again and again; keeps the last good content of each."""
+
+    def __init__(self, configs: Sequence[FileSdConfig], defaults: Defaults, profiles: Sequence[str]) -> None:
+        self._patterns = [pattern for config in configs for pattern in config.files]
+        self._defaults = defaults
+        self._profiles = profiles
+        self._read: dict[Path, _Read] = {}
+
+    def look(self) -> Discovered:
+        """Read the files that changed. Blocks on the file system; a file that is gone takes its targets with it."""
+        paths = sorted({Path(found) for pattern in self._patterns for found in glob.glob(pattern)})  # noqa: PTH207
+        errors = []
+        current: dict[Path, _Read] = {}
+        for path in paths:
+            old = self._read.get(path)
+            stamp = _stamp(path)
+            if old is not None and old.stamp == stamp:
+                current[path] = old
+                continue
+            try:
+                current[path] = _Read(stamp, self._load(path))
+            except ConfigError as error:
+                errors.append(error)
+                current[path] = _Read(stamp, old.targets if old else ())
+        self._read = current
+        targets, repeated = merge(*(read.targets for read in current.values()))
+        del repeated  # the same server in two files is the same server
+        return Discovered(targets, tuple(errors))
+
+    def _load(self, path: Path) -> tuple[Target, ...]:
+        document = load_yaml(path)
+        try:
+            groups = _GROUPS.validate_python(document if document is not None else [])
+        except ValidationError as error:
+            raise ConfigError(str(path), describe(error, document)) from error
+        errors: list[str] = []
+        targets = []
+        for index, group in enumerate(groups):
+            for position, name in enumerate(group.targets):
+                settings = _server(name, group.labels)
+                try:
+                    server = ServerConfig.model_validate(settings)
+                except ValidationError as error:
+                    errors += [f"[{index}].targets[{position}]: {line}" for line in describe(error, settings)]
+                    continue
+                if server.expect is not None and server.expect not in self._profiles:
+                    errors.append(f"[{index}].labels.__expect__: {server.expect!r} is not among profiles")
+                targets.append(target_of(server, self._defaults))
+        _, repeated = merge(targets)
+        errors += [f"{name!r} is there twice" for name in repeated]
+        if errors:
+            raise ConfigError(str(path), errors)
+        return tuple(targets)
+
+
+def _server(name: str, labels: Mapping[str, str]) -> dict[str, Any]:
+    settings: dict[str, Any] = {key: labels[label] for label, key in _SETTINGS.items() if label in labels}
+    return {**settings, "name": name, "labels": {key: labels[key] for key in labels if key not in _SETTINGS}}
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (status.st_mtime_ns, status.st_size, status.st_ino)
