@@ -344,6 +344,10 @@ def load_yaml(path: Path) -> object:
         return yaml.load(path.read_bytes(), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise ConfigError(str(path), [error.strerror or str(error)]) from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ConfigError(str(path), [f"{where}{error.problem or error.context}"]) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(str(path), [" ".join(str(error).split()) or type(error).__name__]) from error
 

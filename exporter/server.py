@@ -96,7 +96,7 @@ class Server:
                 continue
             open_now = http.connections
             if len(open_now) >= self._max_connections:
-                open_now[0].close()  # the oldest: at once if it is idle, else after its answer
+                open_now[0].force_close()  # the oldest; what is written to it already still goes out
             await loop.connect_accepted_socket(http, connection)
 
     def _application(self) -> web.Application:

@@ -33,7 +33,11 @@ def _server(server: ServerSnapshot) -> dict[str, Any]:
         "server": server.target.name,
         "role": server.target.role,
         "labels": dict(server.target.labels),
-        "observed": {"sweep": _time(max((facts.tried_at for facts in used), default=0.0))},
+        "observed": {
+            "sweep": _time(max((facts.tried_at for facts in used), default=0.0)),
+            "scan": None,  # no such observation yet
+            "collect": None,
+        },
         "profiles": {name: _profile(verdict) for name, verdict in server.profiles.items()},
         "endpoints": [_endpoint(facts) for facts in used],
         "endpoints_not_in_use": [

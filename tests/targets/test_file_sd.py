@@ -1,0 +1,124 @@
+"""Target files: Prometheus' format, watched, and never believed when they are broken."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.config import Defaults, FileSdConfig
+from exporter.targets import Target
+from exporter.targets.file_sd import FileDiscovery
+
+_clock = iter(range(1, 1000))
+
+
+def _write(path: Path, content: str) -> None:
+    """Write a file with a modification time of its own, however fast the test is."""
+    path.write_text(content, encoding="utf-8")
+    stamp = 1_700_000_000 + next(_clock)
+    os.utime(path, (stamp, stamp))
+
+
+def _discovery(folder: Path, *files: str) -> FileDiscovery:
+    config = FileSdConfig(files=tuple(str(folder / name) for name in files or ("*.yml", "*.json")))
+    return FileDiscovery([config], Defaults(), ["wire-tls12"])
+
+
+def _names(targets: tuple[Target, ...]) -> list[str]:
+    return [target.name for target in targets]
+
+
+def test_yaml_and_json_with_labels_and_settings(tmp_path: Path) -> None:
+    """Groups of targets with labels; __role__, __address__ and __expect__ are settings."""
+    _write(
+        tmp_path / "a.yml", "- targets: [exch01.test, exch02.test]\n  labels: {site: hanoi, __expect__: wire-tls12}\n"
+    )
+    group: dict[str, Any] = {"targets": ["edge01.test"], "labels": {"__role__": "edge", "__address__": "192.0.2.7"}}
+    _write(tmp_path / "b.json", json.dumps([group]))
+
+    found = _discovery(tmp_path).look()
+
+    assert found.errors == ()
+    first, _, edge = found.targets
+    assert (first.name, dict(first.labels), first.expect, first.role) == (
+        "exch01.test", {"site": "hanoi"}, "wire-tls12", "mailbox",
+    )  # fmt: skip
+    assert (edge.name, edge.role, edge.address, dict(edge.labels)) == ("edge01.test", "edge", "192.0.2.7", {})
+
+
+def test_changes_are_seen(tmp_path: Path) -> None:
+    """A changed, a new and a deleted file."""
+    discovery = _discovery(tmp_path)
+    assert discovery.look().targets == ()
+
+    _write(tmp_path / "a.yml", "- targets: [exch01.test]")
+    assert _names(discovery.look().targets) == ["exch01.test"]
+    _write(tmp_path / "a.yml", "- targets: [exch02.test]")
+    _write(tmp_path / "b.yml", "- targets: [exch03.test]")
+    assert _names(discovery.look().targets) == ["exch02.test", "exch03.test"]
+    (tmp_path / "a.yml").unlink()
+    assert _names(discovery.look().targets) == ["exch03.test"]
+
+
+BAD = {
+    "no yaml": ("- targets: [", "line 1, column"),
+    "no list": ("targets: [a]", "Input should be a valid list"),
+    "an unknown key": ("- targets: [a]\n  port: 25", "[0].port: there is no such key"),
+    "no targets": ("- labels: {site: x}", "[0].targets: Field required"),
+    "a name with a port": ("- targets: ['exch01:25']", "[0].targets[0]: name: 'exch01:25': a host name"),
+    "a reserved label": ("- targets: [a]\n  labels: {job: x}", "reserved label name: job"),
+    "an unknown setting": ("- targets: [a]\n  labels: {__port__: x}", "reserved label name: __port__"),
+    "an unknown role": ("- targets: [a]\n  labels: {__role__: hub}", "role: 'hub'"),
+    "an unknown profile": ("- targets: [a]\n  labels: {__expect__: tls14}", "'tls14' is not among profiles"),
+    "a server twice": ("- targets: [a, A]", "'A' is there twice"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BAD.values(), ids=BAD)
+def test_a_file_that_becomes_invalid_keeps_its_old_targets(tmp_path: Path, content: str, message: str) -> None:
+    """And says so once for each change."""
+    discovery = _discovery(tmp_path)
+    _write(tmp_path / "a.yml", "- targets: [exch01.test]")
+    _write(tmp_path / "b.yml", "- targets: [exch02.test]")
+    discovery.look()
+
+    _write(tmp_path / "a.yml", content)
+    broken, quiet = discovery.look(), discovery.look()
+
+    assert _names(broken.targets) == _names(quiet.targets) == ["exch01.test", "exch02.test"]
+    assert message in str(broken.errors[0])
+    assert str(broken.errors[0]).startswith(str(tmp_path / "a.yml"))
+    assert quiet.errors == ()
+
+
+def test_a_file_that_recovers_is_believed_again(tmp_path: Path) -> None:
+    """The fault does not stick."""
+    discovery = _discovery(tmp_path)
+    _write(tmp_path / "a.yml", "- targets: [")
+    assert discovery.look().errors
+    _write(tmp_path / "a.yml", "- targets: [exch01.test]")
+
+    found = discovery.look()
+
+    assert (_names(found.targets), found.errors) == (["exch01.test"], ())
+
+
+def test_an_empty_file_has_no_targets(tmp_path: Path) -> None:
+    """As in Prometheus."""
+    _write(tmp_path / "a.yml", "")
+
+    assert _discovery(tmp_path).look().targets == ()
+
+
+def test_the_same_server_in_two_files_is_one_target(tmp_path: Path) -> None:
+    """The first file, in the order of their names, decides."""
+    _write(tmp_path / "a.yml", "- targets: [exch01.test]\n  labels: {site: a}")
+    _write(tmp_path / "b.yml", "- targets: [exch01.test]\n  labels: {site: b}")
+
+    (target,) = _discovery(tmp_path).look().targets
+
+    assert dict(target.labels) == {"site": "a"}

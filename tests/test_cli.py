@@ -1,0 +1,265 @@
+"""The commands as a person runs them: in processes of their own, against real endpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.demo import FLEET, DemoFleet
+
+COMMAND = [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "exporter"]
+ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "COLUMNS": "120", "TERM": "dumb"}
+READY = {"forgotten": (False, False), "part-3-done": (True, True), "modern": (True, True)}
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=60, env=ENVIRONMENT, check=False
+    )
+
+
+@contextmanager
+def _running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=10)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _get(url: str, seconds: float = 20) -> str:
+    """The answer, as soon as there is one."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as response:
+                return str(response.read().decode())
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def endpoints() -> Iterator[dict[str, str]]:
+    """The demo's endpoints as targets of audit, by name."""
+    with DemoFleet() as demo:
+        ports = {server["name"].split(".")[0]: server["endpoints"][0] for server in demo.configuration()["servers"]}
+        yield {name: f"{port['service']}://127.0.0.1:{port['port']}" for name, port in ports.items()}
+
+
+class TestAudit:
+    def test_table(self, endpoints: dict[str, str]) -> None:
+        """Versions by endpoint, readiness by server, the next step."""
+        done = _run("audit", endpoints["part-2-done"])
+
+        port = endpoints["part-2-done"].rpartition(":")[2]
+        assert re.search(rf"127\.0\.0\.1:{port} +https +no +no +yes +yes +yes +no", done.stdout)
+        assert re.search(r"127\.0\.0\.1 +ready +not ready", done.stdout)
+        assert "disable SSL 2.0 to TLS 1.1" in done.stdout
+        assert done.returncode == 1
+
+    def test_json(self, endpoints: dict[str, str]) -> None:
+        """The document, whatever each endpoint speaks."""
+        names = [name for name, *_ in FLEET]
+        done = _run("audit", "--output", "json", *(endpoints[name] for name in names))
+
+        document = json.loads(done.stdout)
+        (server,) = document["servers"]
+        by_port = {int(each["endpoint"].rpartition(":")[2]): each for each in server["endpoints"]}
+        for name, service, lowest, highest in FLEET:
+            endpoint = by_port[int(endpoints[name].rpartition(":")[2])]
+            accepted = [version for version, answer in endpoint["protocols"].items() if answer["state"] == "accepted"]
+            assert endpoint["service"] == service
+            assert (accepted[0], accepted[-1]) == (lowest, highest)
+            assert not [answer for answer in endpoint["protocols"].values() if answer["state"] == "unknown"]
+        assert document["schema_version"] == 1
+        assert server["profiles"]["wire-tls12"]["blockers"] == ["endpoints-accept-tls12"]
+        assert {rule["rule"]: rule["state"] for rule in server["rules"]} == {
+            "endpoints-accept-tls12": "failed",
+            "endpoints-reject-legacy": "failed",
+        }
+
+    @pytest.mark.parametrize(
+        ("name", "profile", "code"),
+        [
+            ("part-3-done", "wire-tls12-only", 0),
+            ("part-2-done", "wire-tls12", 0),
+            ("part-2-done", "wire-tls12-only", 1),
+            ("forgotten", "wire-tls12", 1),
+            ("switched-off", "wire-tls12", 3),
+        ],
+    )
+    def test_exit_codes(self, endpoints: dict[str, str], name: str, profile: str, code: int) -> None:
+        """0 ready, 1 not ready, 3 unknown."""
+        assert _run("audit", "--profile", profile, endpoints[name]).returncode == code
+
+    def test_of_a_configuration_into_a_file(self, endpoints: dict[str, str], tmp_path: Path) -> None:
+        """--config.file and --out."""
+        port = endpoints["modern"].rpartition(":")[2]
+        path = tmp_path / "tls-readiness.yml"
+        path.write_text(
+            f"servers: [{{name: modern.test, address: 127.0.0.1, endpoints: [{{port: {port}, service: https}}]}}]"
+        )
+
+        done = _run("audit", "--config.file", str(path), "--output", "json", "--out", str(tmp_path / "report.json"))
+
+        assert (done.returncode, done.stdout) == (0, "")
+        assert json.loads((tmp_path / "report.json").read_text())["servers"][0]["server"] == "modern.test"
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ([], "name either targets or --config.file"),
+            (["--config.file", "x.yml", "a"], "name either targets or --config.file"),
+            (["--config.file", "nowhere.yml"], "nowhere.yml: No such file or directory"),
+            (["ftp://a"], "'ftp://a': no service is called 'ftp'"),
+            (["--profile", "tls14", "a"], "no profile is called 'tls14'"),
+            (["--output", "xml", "a"], "'xml' is not one of"),
+        ],
+    )
+    def test_arguments_that_cannot_be_used(self, arguments: list[str], message: str) -> None:
+        """Exit 2 and a message, no traceback."""
+        done = _run("audit", *arguments)
+
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+class TestCheckConfig:
+    def test_valid(self, tmp_path: Path) -> None:
+        """What was found."""
+        path = tmp_path / "tls-readiness.yml"
+        (tmp_path / "more.yml").write_text("- targets: [exch02.test, exch03.test]")
+        path.write_text("servers: [exch01.test]\nfile_sd_configs: [{files: [more.yml]}]")
+
+        done = _run("check-config", str(path))
+
+        assert done.returncode == 0
+        assert done.stdout == f"{path} is valid: 1 servers in it, 2 in target files\n"
+
+    def test_invalid(self, tmp_path: Path) -> None:
+        """Every fault on a line of its own."""
+        path = tmp_path / "tls-readiness.yml"
+        path.write_text("servers: [a b]\nprobe: {interval: soon}")
+
+        done = _run("check-config", str(path))
+
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 2
+        assert f"{path}: servers[0].name: 'a b'" in done.stderr
+
+    def test_invalid_target_file(self, tmp_path: Path) -> None:
+        """It is checked as well."""
+        path = tmp_path / "tls-readiness.yml"
+        (tmp_path / "more.yml").write_text("- targets: exch02.test")
+        path.write_text("file_sd_configs: [{files: [more.yml]}]")
+
+        done = _run("check-config", str(path))
+
+        assert done.returncode == 1
+        assert "more.yml: [0].targets: 'exch02.test': Input should be a valid list" in done.stderr
+
+
+class TestServe:
+    def _config(self, tmp_path: Path, *servers: dict[str, Any], **settings: Any) -> str:
+        path = tmp_path / "tls-readiness.yml"
+        path.write_text(json.dumps({"servers": servers, **settings}))
+        return str(path)
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_signals_end_a_sweep_under_way(self, tmp_path: Path, number: signal.Signals) -> None:
+        """Within three seconds, though the peer never answers."""
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            endpoint = {"port": silent.getsockname()[1], "service": "https"}
+            path = self._config(tmp_path, {"name": "127.0.0.1", "endpoints": [endpoint]}, probe={"timeout": "1m"})
+            port = _free_port()
+            with _running("serve", "--config.file", path, "--web.listen-address", f"127.0.0.1:{port}") as process:
+                assert "not_observed_yet" in _get(f"http://127.0.0.1:{port}/metrics")
+                with silent.accept()[0] as connection:
+                    connection.recv(1000)
+                    process.send_signal(number)
+                    assert process.wait(timeout=3) == 0
+
+    @pytest.mark.parametrize("log_format", ["json", "logfmt"])
+    def test_logs(self, tmp_path: Path, log_format: str) -> None:
+        """One object, or one line of pairs, for each event."""
+        path = self._config(tmp_path, {"name": "127.0.0.1", "endpoints": [{"port": 1, "service": "https"}]})
+        port = _free_port()
+        with _running(
+            "serve", f"--config.file={path}", f"--web.listen-address=127.0.0.1:{port}",
+            "--log.level=debug", f"--log.format={log_format}",
+        ) as process:  # fmt: skip
+            _get(f"http://127.0.0.1:{port}/-/ready")
+            process.terminate()
+            lines = process.communicate(timeout=10)[1].splitlines()
+
+        if log_format == "json":
+            events = [json.loads(line) for line in lines]
+            assert {"serving", "swept"} <= {event["event"] for event in events}
+            assert all({"ts", "level", "logger"} <= set(event) for event in events)
+        else:
+            assert all(line.startswith("ts=") and " level=" in line for line in lines)
+            assert any("endpoint=127.0.0.1:1" in line and "TLS_1.2=unknown:tcp_refused" in line for line in lines)
+
+    def test_a_port_that_is_taken(self, tmp_path: Path) -> None:
+        """Exit 2 with the reason."""
+        path = self._config(tmp_path, {"name": "127.0.0.1"})
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            done = _run("serve", "--config.file", path, f"--web.listen-address=127.0.0.1:{taken.getsockname()[1]}")
+
+        assert done.returncode == 2
+        assert "Address already in use" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_demo() -> None:
+    """A table, a URL, and metrics that agree with what each simulated server is."""
+    port = _free_port()
+    with _running("demo", f"--web.listen-address=127.0.0.1:{port}") as process:
+        metrics = _get(f"http://127.0.0.1:{port}/metrics", seconds=40)
+        _get(f"http://127.0.0.1:{port}/-/ready")
+        metrics = _get(f"http://127.0.0.1:{port}/metrics")
+        process.terminate()
+        output = process.communicate(timeout=10)[0]
+
+    assert f"http://127.0.0.1:{port}/metrics" in output
+    for name, (tls12, only) in READY.items():
+        for profile, ready in (("wire-tls12", tls12), ("wire-tls12-only", only)):
+            state = "ready" if ready else "not_ready"
+            series = f'tls_readiness_server_state{{profile="{profile}",server="{name}.demo.test",state="{state}"}} 1.0'
+            assert series in metrics
+    assert 'server="switched-off.demo.test",state="unknown"} 1.0' in metrics
+    assert (
+        'endpoint_up{endpoint="switched-off.demo.test:1",server="switched-off.demo.test",service="https"} 0.0'
+        in metrics
+    )
+
+
+def test_version_and_help() -> None:
+    """Every command is listed."""
+    assert re.fullmatch(r"tls-readiness \d+\.\d+\.\d+\n", _run("--version").stdout)
+    assert {"serve", "audit", "check-config", "demo"} <= set(_run("--help").stdout.split())
