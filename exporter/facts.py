@@ -34,7 +34,7 @@ LEGACY_PROTOCOLS = (Protocol.SSL_2_0, Protocol.SSL_3_0, Protocol.TLS_1_0, Protoc
 
 
 class Reason(StrEnum):
-    """Why an answer is negative or missing. The closed list of the metrics' ``reason`` label, see docs/reasons.md."""
+    """Why an answer is negative or missing. The closed list of the metrics' ``reason`` label, see docs/concepts.md."""
 
     NOT_OBSERVED_YET = "not_observed_yet"
     STALE = "stale"

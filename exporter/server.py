@@ -81,7 +81,6 @@ class Server:
         while True:
             seen = await self._store.newer_than(seen)
             self._exposition = await asyncio.to_thread(renderer.render, seen)
-            self._swept_once = self._swept_once or all(server.sweep.success is not None for server in seen.servers)
             self._rendered.set()
 
     async def _accept(self, listener: socket.socket, http: web.Server) -> None:
@@ -126,6 +125,9 @@ class Server:
         return web.Response(text="Healthy\n")
 
     async def _ready(self, _: web.Request) -> web.Response:
+        """Ready once every server was swept, and for good: one that is added later does not take it back."""
+        servers = self._store.latest.servers
+        self._swept_once = self._swept_once or all(server.sweep.success is not None for server in servers)
         if self._swept_once:
             return web.Response(text="Ready\n")
         return web.Response(text="The first sweep of every server is still under way\n", status=503)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich import box
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -75,13 +76,14 @@ def _servers(snapshot: Snapshot) -> Table:
     return table
 
 
-def _next_steps(snapshot: Snapshot) -> list[Text]:
+def _next_steps(snapshot: Snapshot) -> list[RenderableType]:
     """Each step once, with the servers that it is for. A server's first profile that is not met says its step."""
     steps: dict[str, list[str]] = {}
     for server in snapshot.servers:
         step = next((verdict.next_step for verdict in server.profiles.values() if verdict.next_step), None)
         if step is not None:
             steps.setdefault(step, []).append(server.target.name)
-    return [
-        Text.assemble((", ".join(servers), "bold"), f"\n  {step}", overflow="fold") for step, servers in steps.items()
-    ]
+    lines: list[RenderableType] = [Text("Next steps\n", style="italic")] if steps else []
+    for step, servers in steps.items():
+        lines += [Text(f" {', '.join(servers)}", style="bold"), Padding(Text(step), (0, 0, 0, 3))]
+    return lines
