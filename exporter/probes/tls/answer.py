@@ -15,7 +15,7 @@ from tlslite.messages import ServerHello2
 from tlslite.utils.codec import Parser
 
 from exporter.facts import Protocol, Reason
-from exporter.probes.tls.hello import PROTOCOLS_BY_WIRE_VERSION, Hello
+from exporter.probes.tls.hello import PROTOCOLS_BY_WIRE_VERSION, SUITES, Hello
 
 MAX_ANSWER: Final = 65536
 """Bytes read without an answer before the peer is taken for something else. A ServerHello is below 1 kB."""
@@ -53,7 +53,8 @@ class Refused:
     Attributes:
         reason: connection_closed, connection_reset, tls_alert or wrong_version.
         detail: the same for people.
-        explicit: whether it named the version as the cause (alert 70): that needs no further proof.
+        explicit: whether it named the version as the cause, by alert 70 or by choosing a lower one in a ServerHello:
+            that needs no further proof.
     """
 
     reason: Reason
@@ -77,17 +78,18 @@ class AnswerReader:
 
     def __init__(self, hello: Hello) -> None:
         self._hello = hello
-        self._heard = 0
+        self._heard = 0  # bytes in all
         self._raw = bytearray()  # bytes of a record that is not complete yet
         self._alert = bytearray()
         self._handshake = bytearray()
 
     def feed(self, data: bytes) -> Answer | None:
         """Take in more bytes. The answer, or None while it is not complete."""
+        data = data[: MAX_ANSWER - self._heard]
         self._heard += len(data)
         self._raw += data
         answer = self._read()
-        if answer is None and self._heard > MAX_ANSWER:
+        if answer is None and self._heard == MAX_ANSWER:
             return Unclear(Reason.NOT_TLS, f"no answer within {MAX_ANSWER} bytes")
         return answer
 
@@ -106,7 +108,7 @@ class AnswerReader:
     def _read(self) -> Answer | None:
         raw = self._raw
         while raw:
-            if raw[0] & 0x80 and self._hello.offers == (Protocol.SSL_2_0,):
+            if raw[0] & 0x80 and self._hello.offers == (Protocol.SSL_2_0,) and len(raw) == self._heard:
                 return self._read_ssl2()
             if raw[0] not in _RECORD_TYPES or (len(raw) > 1 and raw[1] != 3):
                 return Unclear(Reason.NOT_TLS, f"not TLS: {bytes(raw[:40])!r}")
@@ -167,12 +169,12 @@ class AnswerReader:
         offers = self._hello.offers
         chosen = PROTOCOLS_BY_WIRE_VERSION.get(version)
         if chosen in offers:
-            if suite not in self._hello.suites:
-                return Unclear(Reason.NOT_TLS, f"chose cipher suite 0x{suite:04x}, which was not offered")
+            if suite not in SUITES[chosen]:
+                return Unclear(Reason.NOT_TLS, f"chose cipher suite 0x{suite:04x}, which was not offered for {chosen}")
             return Chose(chosen)
         name = chosen or "version {}.{}".format(*version)
         if chosen is not None and _ORDER.index(chosen) < min(map(_ORDER.index, offers)):
-            return Refused(Reason.WRONG_VERSION, f"answered {name} instead")
+            return Refused(Reason.WRONG_VERSION, f"answered {name} instead", explicit=True)
         return Unclear(Reason.WRONG_VERSION, f"answered {name}, which was not offered")
 
     def _read_ssl2(self) -> Answer | None:
@@ -210,16 +212,22 @@ def _version_and_suite(parser: Any) -> tuple[tuple[int, int], int]:
     """
     version = (parser.get(1), parser.get(1))
     parser.getFixBytes(32)
-    parser.getVarBytes(1)
+    if len(parser.getVarBytes(1)) > 32:
+        raise SyntaxError("a session id of more than 32 bytes")
     suite: int = parser.get(2)
     parser.get(1)
+    extensions = Parser(parser.getVarBytes(2) if parser.getRemainingLength() else bytearray())
     if parser.getRemainingLength():
-        extensions = Parser(parser.getVarBytes(2))
-        while extensions.getRemainingLength():
-            kind, data = extensions.get(2), extensions.getVarBytes(2)
-            if kind == ExtensionType.supported_versions:
-                selected = Parser(data)
-                return _tls13_version(version, (selected.get(1), selected.get(1))), suite
+        raise SyntaxError("bytes after the extensions")
+    selected = None
+    while extensions.getRemainingLength():
+        kind, data = extensions.get(2), extensions.getVarBytes(2)
+        if kind == ExtensionType.supported_versions:
+            if selected is not None or len(data) != 2:
+                raise SyntaxError("supported_versions twice, or not one version")
+            selected = (data[0], data[1])
+    if selected is not None:
+        return _tls13_version(version, selected), suite
     if version >= (3, 4):  # TLS 1.3 never says so in this field; only drafts and strangers do
         raise SyntaxError("version {}.{} without supported_versions".format(*version))
     return version, suite

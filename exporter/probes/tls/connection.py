@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from exporter.facts import Reason
 from exporter.probes.tls.answer import Answer, AnswerReader
@@ -50,6 +51,9 @@ class _EndedError(Exception):
 Conversation: TypeAlias = Generator[bytes, bytes, Answer | NoTls]
 
 _READ: Final = 16384
+# They end a connection that was there, however briefly: the loop only looked after that.
+_RESET: Final = frozenset({errno.ECONNRESET, errno.EPIPE})
+_Heard = TypeVar("_Heard", bytes, BaseException)
 
 
 def converse(hello: Hello, dialogue: Dialogue | None) -> Conversation:
@@ -79,14 +83,12 @@ class _Connection:
     def __init__(self, conversation: Conversation, address: str, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._conversation = conversation
-        self._unsent = b""
+        self._unsent = next(conversation)
         self._connected = False
         self.answer: asyncio.Future[Answer | NoTls] = loop.create_future()
         self._socket = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setblocking(False)  # noqa: FBT003 - the socket module's own signature
-        self._fd = (
-            self._socket.fileno()
-        )  # the selectors module formats a socket object, with two system calls, per lookup
+        self._fd = self._socket.fileno()  # selectors formats a socket object, with two system calls, at each lookup
 
     def connect(self, address: str, port: int) -> None:
         """Begin to connect; raises OSError if that fails at once."""
@@ -98,8 +100,8 @@ class _Connection:
         """Give up waiting."""
         if self._connected:
             self._end(Reason.TLS_TIMEOUT)
-        else:
-            self._fail(TimeoutError())
+        elif not self.answer.done():
+            self.answer.set_exception(TimeoutError())
 
     def close(self) -> None:
         """Give the socket back; sending what a farewell has left to send is not waited for."""
@@ -110,15 +112,17 @@ class _Connection:
     def _writable(self) -> None:
         if self.answer.done():
             return
+        self._loop.remove_writer(self._fd)
         if not self._connected:
             error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if error:
-                self._fail(OSError(error, os.strerror(error)))
+            if error and error not in _RESET:
+                self.answer.set_exception(OSError(error, os.strerror(error)))
                 return
             self._connected = True
-            self._unsent = next(self._conversation)
-        self._loop.remove_writer(self._fd)
-        self._loop.add_reader(self._fd, self._readable)
+            if error:
+                self._end(Reason.CONNECTION_RESET)
+                return
+            self._loop.add_reader(self._fd, self._readable)
         self._send()
 
     def _send(self) -> None:
@@ -143,14 +147,10 @@ class _Connection:
         except OSError as error:
             self._lost(error)
             return
-        if not data:
+        if data:
+            self._go_on(self._conversation.send, data)
+        else:
             self._end(Reason.CONNECTION_CLOSED)
-            return
-        try:
-            self._unsent += self._conversation.send(data)
-            self._send()
-        except StopIteration as stop:
-            self._conclude(stop.value)
 
     def _lost(self, error: OSError) -> None:
         if isinstance(error, ConnectionError):
@@ -160,22 +160,25 @@ class _Connection:
 
     def _end(self, reason: Reason) -> None:
         """Tell the conversation that nothing more will come."""
-        if self.answer.done():
-            return
+        if not self.answer.done():
+            self._go_on(self._conversation.throw, _EndedError(reason))
+
+    def _go_on(self, step: Callable[[_Heard], bytes], heard: _Heard) -> None:
+        """Pass on what was heard; say what comes of it, or conclude."""
         try:
-            self._conversation.throw(_EndedError(reason))
+            self._unsent += step(heard)
         except StopIteration as stop:
             self._conclude(stop.value)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must come out of `ask`, not keep it waiting
+            self.answer.set_exception(error)
+        else:
+            self._send()
 
     def _conclude(self, answer: Answer | NoTls) -> None:
         if isinstance(answer, NoTls) and answer.farewell:
             with contextlib.suppress(OSError):
                 self._socket.send(answer.farewell)
         self.answer.set_result(answer)
-
-    def _fail(self, error: OSError) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
 
 
 async def ask(address: str, port: int, hello: Hello, dialogue: Dialogue | None, limit: float) -> Answer | NoTls:

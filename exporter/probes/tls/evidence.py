@@ -2,7 +2,8 @@
 
 A refusal alone proves nothing: a server that limits its connections, restarts or chokes closes and resets as well, and
 Schannel refuses a disabled version by closing or resetting. So a refusal counts as *rejected* only beside an acceptance
-on the same endpoint before it and another after it, or when the server named the version as the cause (alert 70).
+on the same endpoint before it and another after it, or when the server named the version as the cause: by alert 70, or
+by a ServerHello of a lower version. Where every version is refused, no refusal counts, not even alert 70.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Final
 
-from exporter.facts import Accepted, Fact, Known, Missing, Protocol, Reason, all_missing
+from exporter.facts import Accepted, Fact, Known, Missing, Protocol, Reason
 from exporter.probes.tls.answer import Answer, Chose, Refused, Unclear
 
 
@@ -36,10 +38,10 @@ def weigh(heard: Sequence[Heard], unasked: Missing, at: float) -> Accepted:
         unasked: what stands for versions that no hello of their own was said for.
         at: when, Unix time in seconds.
     """
-    refused = {each.offers for each in heard if isinstance(each.answer, Refused)}
-    if len(refused) == len({each.offers for each in heard}) and all((protocol,) in refused for protocol in Protocol):
-        details = {each.answer.detail: None for each in heard if isinstance(each.answer, Refused)}
-        return all_missing(Missing(Reason.ALL_REJECTED, "; ".join(details)))
+    if _all_rejected(heard):
+        details = "; ".join(dict.fromkeys(each.answer.detail for each in heard if isinstance(each.answer, Refused)))
+        rejected = Unclear(Reason.ALL_REJECTED, details)
+        heard = [Heard(each.offers, rejected if isinstance(each.answer, Refused) else each.answer) for each in heard]
     chosen = {each.answer.protocol for each in heard if isinstance(each.answer, Chose)}
     accepted_at = [index for index, each in enumerate(heard) if isinstance(each.answer, Chose)]
     facts: dict[Protocol, Fact[bool]] = dict.fromkeys(Protocol, unasked)
@@ -54,6 +56,17 @@ def weigh(heard: Sequence[Heard], unasked: Missing, at: float) -> Accepted:
         elif isinstance(each.answer, Refused) and each.answer.explicit:
             facts[protocol] = Missing(Reason.CONTRADICTORY, f"accepted once, and {each.answer.detail}")
     return MappingProxyType(facts)
+
+
+def _all_rejected(heard: Sequence[Heard]) -> bool:
+    """Whether every version was refused. Silence to SSL 2.0 makes no difference: its hello is unlike the others."""
+    telling = [each for each in heard if not (each.offers == _SSL_2_0 and isinstance(each.answer, Unclear))]
+    refused = {each.offers for each in telling if isinstance(each.answer, Refused)}
+    return all(isinstance(each.answer, Refused) for each in telling) and refused | {_SSL_2_0} >= _EACH_ALONE
+
+
+_SSL_2_0: Final = (Protocol.SSL_2_0,)
+_EACH_ALONE: Final = {(protocol,) for protocol in Protocol}
 
 
 def _negative(answer: Refused | Unclear, at: float, *, proven: bool) -> Fact[bool]:

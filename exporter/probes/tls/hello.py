@@ -86,14 +86,14 @@ _OLD_SUITES: Final[tuple[int, ...]] = (
     CipherSuite.TLS_RSA_WITH_RC4_128_SHA,
     CipherSuite.TLS_RSA_WITH_RC4_128_MD5,
 )
-_SUITES: Final = {
+SUITES: Final[dict[Protocol, tuple[int, ...]]] = {
     Protocol.SSL_3_0: _OLD_SUITES,
     Protocol.TLS_1_0: _OLD_SUITES,
     Protocol.TLS_1_1: _OLD_SUITES,
     Protocol.TLS_1_2: _TLS12_SUITES + _OLD_SUITES,
-    # The older suites let a server that ignores supported_versions answer TLS 1.2, which says more than an alert.
-    Protocol.TLS_1_3: _TLS13_SUITES + _TLS12_SUITES + _OLD_SUITES,
+    Protocol.TLS_1_3: _TLS13_SUITES,
 }
+"""The cipher suites that are offered for each version, and that an answer of that version may choose."""
 _SCSV: Final[int] = CipherSuite.TLS_EMPTY_RENEGOTIATION_INFO_SCSV
 
 _SSL2_CIPHER_KINDS: Final = (
@@ -127,7 +127,8 @@ _SIGNATURES: Final[tuple[Any, ...]] = (
     SignatureScheme.dsa_sha1,
 )
 
-_RANDOM = slice(11, 43)  # record header 5, handshake header 4, client_version 2, then 32 bytes of random
+_INTOLERABLE: Final = range(256, 512)  # sizes of a hello that hang some load balancers: padded, RFC 7685
+_RANDOM: Final = slice(11, 43)  # record header 5, handshake header 4, client_version 2, then 32 bytes of random
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +137,10 @@ class Hello:
 
     Attributes:
         offers: the versions that an answer may have; highest first.
-        suites: the cipher suites that an answer may choose; empty for SSL 2.0, where the client chooses.
         wire: the record, without randomness of its own: `fresh` gives the bytes to send.
     """
 
     offers: tuple[Protocol, ...]
-    suites: tuple[int, ...]
     wire: bytes
 
     def fresh(self) -> bytes:
@@ -161,7 +160,7 @@ def hello_for(protocol: Protocol, server_name: str) -> Hello:
         server_name: what the server is called. Sent as SNI if it is a name; RFC 6066 forbids addresses there.
     """
     if protocol is Protocol.SSL_2_0:
-        return Hello((protocol,), (), _ssl2())
+        return Hello((protocol,), _ssl2())
     return _hello((protocol,), server_name)
 
 
@@ -174,8 +173,10 @@ def hello_for_any(server_name: str) -> Hello:
 
 def _hello(offers: tuple[Protocol, ...], server_name: str) -> Hello:
     highest = WIRE_VERSIONS[offers[0]]
-    suites = _SUITES[offers[0]]
     tls13 = offers[0] is Protocol.TLS_1_3
+    # TLS 1.3 brings the older suites along: a server that ignores supported_versions can answer TLS 1.2 then, which
+    # says more than an alert.
+    suites = SUITES[offers[0]] + (SUITES[Protocol.TLS_1_2] if tls13 else ())
     message = ClientHello().create(
         version=min(highest, (3, 3)),
         random=bytearray(32),
@@ -184,9 +185,13 @@ def _hello(offers: tuple[Protocol, ...], server_name: str) -> Hello:
         extensions=None if offers[0] is Protocol.SSL_3_0 else _extensions(offers, server_name),
     )
     body = message.write()
+    if _INTOLERABLE.start <= len(body) < _INTOLERABLE.stop and message.extensions is not None:
+        padding = max(_INTOLERABLE.stop - len(body) - 4, 1)  # 4 for the extension's own type and length
+        message.extensions.append(ext.PaddingExtension().create(padding))
+        body = message.write()
     # A first record says TLS 1.0 at most: some servers drop what claims more (RFC 8446 D.1, RFC 5246 E.1).
     header = RecordHeader3().create(min(highest, (3, 1)), ContentType.handshake, len(body))
-    return Hello(offers, suites, bytes(header.write() + body))
+    return Hello(offers, bytes(header.write() + body))
 
 
 def _extensions(offers: Sequence[Protocol], server_name: str) -> list[Any]:

@@ -67,7 +67,10 @@ class Resolver:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(report, found)
 
-        threading.Thread(target=_look_up, args=(host, post), name=f"resolve {host}", daemon=True).start()
+        try:
+            threading.Thread(target=_look_up, args=(host, post), name=f"resolve {host}", daemon=True).start()
+        except RuntimeError as error:  # the process is at its limit of threads
+            report(OSError(0, str(error)))
         return answer
 
 

@@ -44,8 +44,10 @@ class _Lines:
 
     def next(self, say: bytes = b"") -> Generator[bytes, bytes, str]:
         """Say something, if there is something to say, and return the next line without its end."""
-        while (end := self._buffer.find(b"\n")) < 0:
-            if len(self._buffer) > MAX_LINE:
+        if say:
+            self.done()
+        while (end := self._buffer.find(b"\n", 0, MAX_LINE)) < 0:
+            if len(self._buffer) >= MAX_LINE:
                 raise StartTlsError(Reason.NOT_TLS, f"a line of more than {MAX_LINE} bytes")
             data = yield say
             say = b""
@@ -58,16 +60,18 @@ class _Lines:
         return line.decode("latin-1")  # any bytes will do; nothing but ASCII is looked for
 
     def done(self) -> None:
-        """The server is ready for TLS. What it said beyond that would be taken for TLS (CVE-2011-0411)."""
+        """It is our turn. What a server says out of turn would be taken for its answer, or for TLS (CVE-2011-0411)."""
         if self._buffer:
-            raise StartTlsError(Reason.NOT_TLS, "the server went on talking after it agreed to TLS")
+            raise StartTlsError(Reason.NOT_TLS, "the server talks out of turn")
 
 
 def smtp(client_name: str) -> Dialogue:
     """EHLO, STARTTLS."""
     lines = _Lines()
     yield from _smtp_reply(lines, b"", "220", "greeting")
-    offers = yield from _smtp_reply(lines, f"EHLO {client_name}\r\n".encode(), "250", "EHLO")
+    _greeting, *offers = yield from _smtp_reply(
+        lines, f"EHLO {client_name}\r\n".encode("ascii", "replace"), "250", "EHLO"
+    )
     if not any(re.fullmatch(r"STARTTLS\b.*", offer, re.IGNORECASE) for offer in offers):
         raise StartTlsError(Reason.STARTTLS_MISSING, "EHLO does not offer STARTTLS", _QUIT)
     yield from _smtp_reply(lines, b"STARTTLS\r\n", "220", "STARTTLS")
@@ -106,7 +110,9 @@ def imap(_client_name: str) -> Dialogue:
         reason = Reason.STARTTLS_REFUSED if known else Reason.NOT_TLS
         raise StartTlsError(reason, f"greeting: {greeting[:160]!r}", _LOGOUT if known else b"")
     untagged = yield from _imap_reply(lines, "a1", "CAPABILITY")
-    capabilities = {word.upper() for line in untagged for word in line.split()}
+    capabilities = {
+        word for line in untagged if line.upper().startswith("* CAPABILITY ") for word in line.upper().split()
+    }
     if "STARTTLS" not in capabilities:
         raise StartTlsError(Reason.STARTTLS_MISSING, "CAPABILITY does not list STARTTLS", _LOGOUT)
     yield from _imap_reply(lines, "a2", "STARTTLS")
