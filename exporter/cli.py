@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn, TextIO, TypeVar
 
 import structlog
 import typer
@@ -24,19 +28,22 @@ from exporter.exposition.table import tables
 from exporter.refresh import Refresh
 from exporter.rules import PROFILES
 from exporter.server import Server, listen
-from exporter.snapshot import Snapshot
-from exporter.targets import Target
+from exporter.snapshot import DiscoveryStatus, Snapshot
 from exporter.targets.command_line import TargetError, parse_targets
 from exporter.targets.file_sd import FileDiscovery
 from exporter.verdicts import ProfileState
 
 DEFAULT_PORT: Final = 10912  # not registered with anybody
 
+_Outcome = TypeVar("_Outcome")
+
 log = structlog.get_logger("exporter.cli")
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Are the Exchange servers ready for TLS 1.2, and for life without TLS 1.0 and 1.1?",
 )
 
@@ -61,7 +68,7 @@ def main() -> None:
     app()
 
 
-def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
+def _say_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
     if wanted:
         typer.echo(f"tls-readiness {exporter.__version__}")
         raise typer.Exit
@@ -69,9 +76,12 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
 
 @app.callback()
 def _common(
-    _version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,  # noqa: FBT002
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and exit.")
+    ] = False,
 ) -> None:
-    pass
+    del version  # the callback saw it
 
 
 @app.command()
@@ -84,15 +94,27 @@ def serve(
     """Watch the configured servers and serve what was seen to Prometheus."""
     logs.configure(log_level, log_format)
     config = _load(config_file)
-    _run(lambda: watch(config, listen_address))
+    listener = _listen(listen_address)
+    _run(lambda: watch(config, listener), stopped=0)
 
 
-async def watch(config: Config, listen_address: str) -> None:
-    """Sweep and serve until the process is told to end."""
+def _listen(address: str) -> socket.socket:
     try:
-        listener = listen(listen_address)
-    except (ValueError, OSError) as error:
+        return listen(address)
+    except ValueError as error:
         _fail(f"--web.listen-address: {error}")
+    except OSError as error:
+        _fail(f"--web.listen-address: {address}: {os.strerror(error.errno) if error.errno else error}")
+
+
+async def watch(config: Config, listener: socket.socket) -> None:
+    """Sweep and serve until the process is told to end."""
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGHUP, log.warning, "the configuration is read at the start only: restart to apply a change"
+    )
+    # Facts and snapshots make no cycles and live long. Looking for cycles in all of a large fleet stops the process for
+    # a tenth of a second each time, and scrapes with it: do that rarely (docs/performance.md).
+    gc.set_threshold(700, 10, 10_000)
     refresh = Refresh(config)
     server = Server(refresh.store)
     host, port = listener.getsockname()[:2]
@@ -105,13 +127,14 @@ async def watch(config: Config, listen_address: str) -> None:
 @app.command("check-config")
 def check_config(file: Annotated[Path, typer.Argument(metavar="FILE", help="The configuration file.")]) -> None:
     """Say whether a configuration and its target files are valid; exit 1 if not."""
-    config = _load(file)
+    try:
+        config = load_config(file, PROFILES)
+    except ConfigError as error:
+        _fail(str(error), code=1)
     found = FileDiscovery(config.file_sd_configs, config.defaults, config.profiles).look()
-    for error in found.errors:
-        typer.echo(str(error), err=True)
     if found.errors:
-        raise typer.Exit(1)
-    typer.echo(f"{file} is valid: {len(config.servers)} servers in it, {len(found.targets)} in target files")
+        _fail("\n".join(map(str, found.errors)), code=1)
+    typer.echo(f"{file} is valid: servers in it: {len(config.servers)}, in target files: {len(found.targets)}")
 
 
 @app.command()
@@ -123,51 +146,63 @@ def audit(
     config_file: Annotated[
         Path | None, typer.Option("--config.file", help="Audit the servers of this configuration.", metavar="FILE")
     ] = None,
-    profile: Annotated[list[str] | None, typer.Option(help="Judge by this profile; repeatable.")] = None,
+    profile: Annotated[
+        list[str] | None, typer.Option(help=f"Judge by this profile ({', '.join(PROFILES)}); repeatable.")
+    ] = None,
     output: Annotated[Output, typer.Option(help="How to print.")] = Output.TABLE,
     out: Annotated[Path | None, typer.Option(help="Write to this file instead.", metavar="FILE")] = None,
 ) -> None:
     """Sweep once and print what was seen.
 
     Exit codes: 0 every server meets every profile asked for, 1 some server does not, 3 none is known not to but some
-    are unknown, 2 the arguments or the configuration cannot be used.
+    are unknown, 2 the arguments or the configuration cannot be used, 130 it was interrupted.
     """
     logs.configure("warning", "logfmt")
-    config, only = _what_to_audit(targets or [], config_file, profile or [])
-    snapshot = _run(lambda: _audit(config, only))
-    if output is Output.JSON:
-        text = json.dumps(report.document(snapshot), indent=2) + "\n"
-    else:
-        console = Console(width=None if out is None and sys.stdout.isatty() else 160, highlight=False)
-        with console.capture() as capture:
-            console.print(tables(snapshot))
-        text = capture.get()
-    if out is None:
-        sys.stdout.write(text)
-    else:
-        out.write_text(text, encoding="utf-8")
+    refresh = _what_to_audit(targets or [], config_file, profile or [])
+    try:
+        with out.open("w", encoding="utf-8") if out else nullcontext(sys.stdout) as stream:
+            snapshot = _run(lambda: _audit(refresh), stopped=130)
+            if output is Output.JSON:
+                stream.write(json.dumps(report.document(snapshot), indent=2) + "\n")
+            else:
+                _print_tables(snapshot, stream)
+            stream.flush()
+    except OSError as error:
+        _fail(f"{out or 'standard output'}: {error.strerror}")
     raise typer.Exit(_exit_code(snapshot))
 
 
-def _what_to_audit(targets: list[str], config_file: Path | None, profiles: list[str]) -> tuple[Config, list[Target]]:
-    if bool(targets) == bool(config_file):
-        _fail("name either targets or --config.file")
+def _print_tables(snapshot: Snapshot, stream: TextIO) -> None:
+    """As wide as the terminal; where there is none, as wide as they need to be."""
+    Console(file=stream, width=None if stream.isatty() else 120, highlight=False).print(tables(snapshot))
+
+
+def _what_to_audit(targets: list[str], config_file: Path | None, profiles: list[str]) -> Refresh:
+    if not targets and config_file is None:
+        _fail("name targets, or --config.file")
+    if targets and config_file is not None:
+        _fail("name targets or --config.file, not both")
     unknown = [name for name in profiles if name not in PROFILES]
     if unknown:
         _fail(f"--profile: no profile is called {unknown[0]!r}; there are {', '.join(PROFILES)}")
+    judged = tuple(dict.fromkeys(profiles))
     if config_file is not None:
-        config = _load(config_file)
-        return config.model_copy(update={"profiles": tuple(profiles)} if profiles else {}), []
-    try:
-        parsed = parse_targets(targets)
-    except TargetError as error:
-        _fail(str(error))
-    document = {"servers": [target.name for target in parsed], **({"profiles": profiles} if profiles else {})}
-    return parse_config(document, PROFILES), parsed
+        refresh = Refresh(_load(config_file), profiles=judged)
+    else:
+        try:
+            parsed = parse_targets(targets)
+        except TargetError as error:
+            _fail(str(error))
+        config = parse_config({"servers": [target.name for target in parsed]}, PROFILES)
+        refresh = Refresh(config, parsed, judged)
+    if refresh.store.latest.discovery.get("file", DiscoveryStatus(0, 0)).failures:
+        _fail("target files are not usable, see above")
+    if not refresh.store.latest.servers:
+        _fail(f"{config_file}: there are no servers")
+    return refresh
 
 
-async def _audit(config: Config, targets: list[Target]) -> Snapshot:
-    refresh = Refresh(config, targets)
+async def _audit(refresh: Refresh) -> Snapshot:
     columns = (TextColumn("sweeping"), BarColumn(), MofNCompleteColumn(), TextColumn("servers"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("sweep", total=len(refresh.store.latest.servers))
@@ -191,14 +226,14 @@ def demo(
     from exporter.demo import DemoFleet  # noqa: PLC0415 - nothing else needs its servers
 
     logs.configure("warning", log_format)
+    listener = _listen(listen_address)
     with DemoFleet() as fleet:
         config = parse_config(fleet.configuration(), PROFILES, source="demo")
-        first = _run(lambda: _audit(config, []))
-        Console(highlight=False).print(tables(first))
+        _print_tables(_run(lambda: _audit(Refresh(config)), stopped=0), sys.stdout)
         logs.configure(log_level, log_format)
         typer.echo("\nThese are simulated servers: real TLS on loopback, swept every 5 seconds. Ctrl-C ends it.")
         typer.echo(f"Metrics: http://{listen_address}/metrics\n")
-        _run(lambda: watch(config, listen_address))
+        _run(lambda: watch(config, listener), stopped=0)
 
 
 def _load(path: Path) -> Config:
@@ -208,14 +243,14 @@ def _load(path: Path) -> Config:
         _fail(str(error))
 
 
-def _fail(message: str) -> NoReturn:
-    """Say what cannot be used and exit 2."""
+def _fail(message: str, code: int = 2) -> NoReturn:
+    """Say what cannot be used and exit."""
     typer.echo(message, err=True)
-    raise typer.Exit(2)
+    raise typer.Exit(code)
 
 
-def _run(main_task: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    """Run to the end, or until SIGTERM or SIGINT cancels it; on uvloop where it is installed."""
+def _run(main_task: Callable[[], Coroutine[Any, Any, _Outcome]], stopped: int) -> _Outcome:
+    """Run to the end, on uvloop where it is installed; exit with ``stopped`` if SIGTERM or SIGINT comes before it."""
     try:
         import uvloop  # noqa: PLC0415 - an extra
     except ImportError:
@@ -223,7 +258,7 @@ def _run(main_task: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     else:
         factory = uvloop.new_event_loop
 
-    async def cancellable() -> Any:
+    async def cancellable() -> _Outcome:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - we are in it
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -234,4 +269,4 @@ def _run(main_task: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         try:
             return runner.run(cancellable())
         except asyncio.CancelledError:
-            raise typer.Exit(0) from None
+            raise typer.Exit(stopped) from None

@@ -6,6 +6,7 @@ of the value and the value itself. Durations are written as in Prometheus (``5m`
 
 from __future__ import annotations
 
+import glob
 import ipaddress
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -120,13 +122,22 @@ def _host(text: object) -> object:
         ascii_name = text.removesuffix(".").encode("idna").decode("ascii")
     except UnicodeError:
         ascii_name = ""
-    if not re.fullmatch(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.(?!-)[A-Za-z0-9_-]{1,63})*", ascii_name):
+    if not re.fullmatch(r"((?!-)[A-Za-z0-9_-]{1,63}\.)*(?!-|\d+$)[A-Za-z0-9_-]{1,63}", ascii_name):
         raise ValueError("a host name or an IP address is needed, without scheme and port")
+    return text
+
+
+def _label_value(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("a text that UTF-8 can hold is needed") from error
     return text
 
 
 Duration: TypeAlias = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
 Host: TypeAlias = Annotated[str, BeforeValidator(_host)]
+LabelValue: TypeAlias = Annotated[str, AfterValidator(_label_value)]
 LabelName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
 
 
@@ -214,8 +225,13 @@ class ServerConfig(_Model):
     address: Host | None = None
     role: Role | None = None
     endpoints: tuple[EndpointConfig, ...] | None = None
-    labels: Mapping[LabelName, str] = Field(default_factory=dict)
+    labels: Mapping[LabelName, LabelValue] = Field(default_factory=dict)
     expect: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What tells it from other servers: names are compared as DNS does."""
+        return self.name.lower().removesuffix(".")
 
     @model_validator(mode="before")
     @classmethod
@@ -251,7 +267,7 @@ class FileSdConfig(_Model):
     """Target files in Prometheus' file_sd format.
 
     Attributes:
-        files: paths, relative to the configuration file; the last part may have ``*``.
+        files: paths, relative to the configuration file, with ``*``, ``?`` and ``[…]`` as in the shell.
     """
 
     files: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -289,10 +305,11 @@ class Config(_Model):
     @field_validator("servers")
     @classmethod
     def _consistent(cls, servers: tuple[ServerConfig, ...], info: ValidationInfo) -> tuple[ServerConfig, ...]:
-        names = [server.name.lower() for server in servers]
-        if len(names) != len(set(names)):
-            raise ValueError(f"server {_first_repeated(names)!r} is there twice")
+        first: dict[str, int] = {}
         for index, server in enumerate(servers):
+            before = first.setdefault(server.key, index)
+            if before != index:
+                raise ValueError(f"[{index}]: {server.name!r} is there already, [{before}]")
             if server.expect is not None and server.expect not in info.data.get("profiles", (server.expect,)):
                 raise ValueError(f"[{index}].expect: {server.expect!r} is not among profiles")
         return servers
@@ -319,7 +336,7 @@ def load_config(path: Path, profiles: Collection[str]) -> Config:
         ConfigError: it cannot be read or is not valid.
     """
     config = parse_config(load_yaml(path), profiles, source=str(path))
-    folder = path.resolve().parent
+    folder = Path(glob.escape(str(path.resolve().parent)))
     file_sd = tuple(
         FileSdConfig(files=tuple(str(folder / name) for name in each.files)) for each in config.file_sd_configs
     )
@@ -370,24 +387,38 @@ def describe(error: ValidationError, document: object) -> list[str]:
     return [_describe(details, document) for details in error.errors(include_url=False)]
 
 
+_PLAIN_WORDS: Final = {
+    "model_type": "a mapping is needed",
+    "dict_type": "a mapping is needed",
+    "mapping_type": "a mapping is needed",
+    "tuple_type": "a list is needed",
+    "list_type": "a list is needed",
+    "extra_forbidden": "there is no such key",
+}
+_WITHOUT_VALUE: Final = {"missing", "extra_forbidden"}
+
+
 def _describe(details: ErrorDetails, document: object) -> str:
-    path = ""
-    value = document
-    for part in details["loc"]:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif part != "[key]":
-            path += f".{part}" if path else str(part)
-        try:
-            value = value[part]  # type: ignore[index]
-        except (KeyError, IndexError, TypeError):
-            value = details["input"] if details["type"] != "missing" else None
-    message = details["msg"].removeprefix("Value error, ")
-    if details["type"] == "missing":
-        return f"{path}: {message}"
-    if details["type"] == "extra_forbidden":
-        return f"{path}: there is no such key"
-    if details["type"] in {"model_type", "dict_type"}:
-        message = "a mapping is needed"
+    path, value = _locate(details["loc"], document)
+    message = _PLAIN_WORDS.get(details["type"], details["msg"].removeprefix("Value error, "))
+    if message.startswith("["):  # the validator of a list names the item itself
+        return f"{path}{message}"
+    if not path or details["type"] in _WITHOUT_VALUE:
+        return f"{path}: {message}" if path else message
     shown = repr(value)
-    return f"{path or 'file'}: {shown if len(shown) <= 100 else shown[:97] + '...'}: {message}"
+    return f"{path}: {shown if len(shown) <= 100 else shown[:97] + '...'}: {message}"
+
+
+def _locate(location: Sequence[int | str], document: object) -> tuple[str, object]:
+    """The path of a place in a document, and what stands there."""
+    path = ""
+    value: Any = document
+    for part in location:
+        if part == "[key]":  # the key itself is at fault, and the path ends with it already
+            return path, location[-2]
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list) and isinstance(part, int):
+            value = value[part]
+    return path, value

@@ -118,7 +118,7 @@ class EndpointSweep:
         at: when it ended, Unix time in seconds.
         duration: seconds that it took.
         address: the IP address that it pinned; "" when no connection came about.
-        door: what the TCP port showed.
+        door: what the TCP port showed; untried when the sweep did not get as far.
         accepted: the answer per version.
         connections: how many TCP connections it cost the server.
     """
@@ -169,7 +169,7 @@ class EndpointFacts:
         failure: why the last sweep decided nothing at all; None when it decided something.
         tried_at: when the last sweep ended; 0 before the first.
         duration: seconds that the last sweep took.
-        ever_open: whether a connection ever came about.
+        ever_open: whether a connection came about, and was not refused for seven days since.
         refused_since: the first of the refusals in a row that the last sweep ended; None when it was not refused.
     """
 
@@ -189,10 +189,7 @@ class EndpointFacts:
     @property
     def in_use(self) -> bool:
         """Whether the endpoint counts: an optional one only once it was seen open (docs/concepts.md, closed doors)."""
-        if self.origin != "optional":
-            return True
-        gone = self.refused_since is not None and self.tried_at - self.refused_since >= REFUSED_FOR_GOOD
-        return self.ever_open and not gone
+        return self.origin != "optional" or self.ever_open
 
     @property
     def closed(self) -> bool:
@@ -205,7 +202,9 @@ class EndpointFacts:
         A version that the sweep decided takes the new answer. One that it could not decide keeps the last good answer
         until that is older than ``max_age`` seconds; then the sweep's own reason stands.
         """
-        refused = sweep.door is Door.REFUSED
+        tried = sweep.door is not Door.UNTRIED  # otherwise it says nothing about the door: no address, or our own fault
+        refused_since = (self.refused_since or sweep.at) if sweep.door is Door.REFUSED else None
+        gone = refused_since is not None and sweep.at - refused_since >= REFUSED_FOR_GOOD
         return replace(
             self,
             address=sweep.address or self.address,
@@ -216,12 +215,12 @@ class EndpointFacts:
                 }
             ),
             speaks_tls=sweep.speaks_tls,
-            door=sweep.door,
+            door=sweep.door if tried else self.door,
             failure=sweep.failure,
             tried_at=sweep.at,
             duration=sweep.duration,
-            ever_open=self.ever_open or sweep.door is Door.OPEN,
-            refused_since=(self.refused_since or sweep.at) if refused else None,
+            ever_open=(self.ever_open or sweep.door is Door.OPEN) and not gone,
+            refused_since=refused_since if tried else self.refused_since,
         )
 
     def aged(self, now: float, max_age: float) -> EndpointFacts:
@@ -235,8 +234,13 @@ class EndpointFacts:
 
 
 def kept(old: Fact[T_co], new: Fact[T_co], now: float, max_age: float) -> Fact[T_co]:
-    """The fact that stands after ``new`` came in: a known one always, else the old one while it is young enough."""
-    return old if isinstance(new, Missing) and isinstance(old, Known) and now - old.at <= max_age else new
+    """The fact that stands after ``new`` came in: a known one always, else the old one while it is young enough.
+
+    A contradiction is news as well: what was known before is in doubt.
+    """
+    if isinstance(new, Known) or isinstance(old, Missing) or new.reason is Reason.CONTRADICTORY:
+        return new
+    return old if now - old.at <= max_age else new
 
 
 @dataclass(frozen=True, slots=True)

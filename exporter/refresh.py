@@ -40,7 +40,8 @@ PUBLISH_INTERVAL: Final = 1.0
 """Seconds between two snapshots at least."""
 DISCOVERY_INTERVAL: Final = 5.0
 """Seconds between two looks at target files."""
-_JITTER: Final = 0.1  # of the interval, to either side: servers drift apart instead of being swept all at once
+_JITTER: Final = 0.1  # of the interval, to either side
+_SHUT: Final = frozenset({Reason.TCP_REFUSED, Reason.TCP_TIMEOUT})
 
 log = structlog.get_logger("exporter.refresh")
 
@@ -67,20 +68,22 @@ class Refresh:
         store: where the snapshots are published.
     """
 
-    def __init__(self, config: Config, targets: Sequence[Target] = ()) -> None:
-        """Watch what the configuration names, or the given targets instead. Reads the target files."""
+    def __init__(self, config: Config, targets: Sequence[Target] = (), profiles: Sequence[str] = ()) -> None:
+        """Watch what the configuration names, and judge by its profiles, or the given ones. Reads the target files."""
         self._config = config
-        self._rules = tuple(rule for rule in RULES if any(rule.id in PROFILES[name] for name in config.profiles))
+        self._profiles = {name: PROFILES[name] for name in profiles or config.profiles}
+        self._rules = tuple(rule for rule in RULES if any(rule.id in rules for rules in self._profiles.values()))
         self._static = tuple(targets) or tuple(target_of(server, config.defaults) for server in config.servers)
         self._discovery = FileDiscovery(config.file_sd_configs, config.defaults, config.profiles)
         self._discovery_status = DiscoveryStatus(targets=0, failures=0)
         self._failures: Counter[tuple[str, Reason]] = Counter()
         self._watched: dict[str, _Watched] = {}
         self._running = False
+        self._swept_once = False
         self._changed = asyncio.Event()
         self._slots = asyncio.Semaphore(config.probe.parallel_endpoints)
         self._resolver = Resolver()
-        self._client_name = socket.gethostname()
+        self._client_name = _client_name()
         self._config_loaded_at = time.time()
         self._take_over(self._discovery.look())
         self.store = Store(self._snapshot())
@@ -116,38 +119,50 @@ class Refresh:
     async def _follow_discovery(self) -> None:
         while True:
             await asyncio.sleep(DISCOVERY_INTERVAL)
-            self._take_over(await asyncio.to_thread(self._discovery.look))
+            try:
+                self._take_over(await asyncio.to_thread(self._discovery.look))
+            except Exception:  # a fault of ours: the targets that are known stay
+                log.exception("target files could not be looked at")
 
     def _take_over(self, found: Discovered) -> None:
         """Watch what discovery found beside the configuration's own servers, which win."""
-        failures = self._discovery_status.failures + len(found.errors)
+        failures = self._discovery_status.failures + found.broken
         status = DiscoveryStatus(targets=len(found.targets), failures=failures)
         targets, repeated = merge(self._static, found.targets)
         for error in found.errors:
             log.error("target file is not usable, its last good targets stay", error=str(error))
-        if status == self._discovery_status and targets == tuple(each.target for each in self._watched.values()):
+        if status != self._discovery_status:
+            self._discovery_status = status
+            self._changed.set()
+        before = {name: watched.target for name, watched in self._watched.items()}
+        if list(targets) == list(before.values()):
             return
-        if repeated:
-            log.warning("servers named both in the configuration and in target files", servers=list(repeated))
-        self._discovery_status = status
-        before, self._watched = self._watched, {}
+        twice = (*found.repeated, *repeated)
+        if twice:
+            log.warning("servers are named in several places, the first one counts", servers=list(twice))
+        known, self._watched = self._watched, {}
         for target in targets:
-            known = before.pop(target.name, None)
-            if known is None or known.target != target:
-                self._watch(target, known)
-            else:
-                self._watched[target.name] = known
-        for gone in before.values():
+            self._watch(target, known.pop(target.name, None))
+        for gone in known.values():
             gone.stop()
+        added, removed = self._watched.keys() - before.keys(), before.keys() - self._watched.keys()
+        log.info("targets changed", servers=len(targets), added=sorted(added), removed=sorted(removed))
         self._changed.set()
 
     def _watch(self, target: Target, before: _Watched | None) -> None:
-        """Begin to watch a target; what was known of endpoints that it still has is kept."""
+        """Watch a target. What was known of it is kept as far as it is still about the same endpoints."""
+        if before is not None and _same_endpoints(before.target, target):
+            if before.target != target:
+                before.target = target
+                before.picture = self._picture(target, before.endpoints, before.status)
+            self._watched[target.name] = before
+            return
         known: Mapping[str, EndpointFacts] = {}
         status = ObservationStatus()
         if before is not None:
             before.stop()
-            known, status = before.endpoints, before.status
+            if (before.target.host, before.target.address) == (target.host, target.address):
+                known, status = before.endpoints, before.status
         endpoints = {each.facts.endpoint: each.facts for each in _plan(target, (), known)}
         watched = _Watched(target, endpoints, status, self._picture(target, endpoints, status))
         self._watched[target.name] = watched
@@ -160,13 +175,12 @@ class Refresh:
     # Sweeping
 
     async def _sweep_for_ever(self, watched: _Watched) -> None:
-        interval = self._config.probe.interval
         while True:
             try:
                 await self._sweep(watched)
             except Exception:  # a fault of ours: it must not end the watch, and must not go unseen
                 log.exception("sweep failed", server=watched.target.name)
-            await asyncio.sleep(interval * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - jitter
+            await asyncio.sleep(pause(self._config.probe.interval))
 
     async def _sweep(self, watched: _Watched) -> None:
         """Sweep one server's endpoints and take in what they showed."""
@@ -179,36 +193,29 @@ class Refresh:
         except ResolveError as error:
             unresolved = Missing(Reason.DNS, str(error))
         at_once = asyncio.Semaphore(probe.parallel_endpoints_per_server)
-        plans = _plan(target, addresses, watched.endpoints)
 
         async def observe(plan: _Plan) -> EndpointFacts:
             if not self._due(plan.facts):
                 return plan.facts
             if unresolved is not None:
-                return plan.facts.after(_never_connected(unresolved), probe.max_age)
+                return plan.facts.after(_untried(unresolved), probe.max_age)
             async with at_once, self._slots:
-                swept = await sweep(self._job(target, plan))
-            self._log_sweep(target, plan.facts, swept)
-            return plan.facts.after(swept, probe.max_age)
+                return plan.facts.after(await self._sweep_endpoint(target, plan), probe.max_age)
 
-        observed = await asyncio.gather(*map(observe, plans))
-        in_use = [facts for facts in observed if facts.in_use]
-        failed = [facts.failure for facts in in_use if facts.failure is not None]
+        observed = await asyncio.gather(*map(observe, _plan(target, addresses, watched.endpoints)))
+        failed = [facts.failure for facts in observed if facts.in_use and facts.failure is not None]
         self._failures.update(("sweep", failure.reason) for failure in failed)
         watched.endpoints = {facts.endpoint: facts for facts in observed}
-        watched.status = ObservationStatus(
-            success=not failed,
-            last_success=watched.status.last_success if failed else time.time(),
-            duration=time.monotonic() - started,
-        )
+        if target.ports:
+            watched.status = ObservationStatus(
+                success=not failed,
+                last_success=watched.status.last_success if failed else time.time(),
+                duration=time.monotonic() - started,
+            )
         self._redraw(watched)
 
-    def _due(self, facts: EndpointFacts) -> bool:
-        """Whether to sweep an endpoint now: a closed optional one is left in peace for a scan interval."""
-        return facts.in_use or time.time() - facts.tried_at >= self._config.scan.interval
-
-    def _job(self, target: Target, plan: _Plan) -> SweepJob:
-        return SweepJob(
+    async def _sweep_endpoint(self, target: Target, plan: _Plan) -> EndpointSweep:
+        job = SweepJob(
             server_name=target.name,
             addresses=plan.addresses,
             port=plan.port.number,
@@ -216,17 +223,27 @@ class Refresh:
             timeout=self._config.probe.timeout,
             client_name=self._client_name,
         )
-
-    def _log_sweep(self, target: Target, before: EndpointFacts, swept: EndpointSweep) -> None:
+        try:
+            swept = await sweep(job)
+        except Exception as error:  # a fault of ours costs this endpoint's answers, not the server's
+            log.exception("sweep failed", server=target.name, endpoint=plan.facts.endpoint)
+            return _untried(Missing(Reason.WORKER_DIED, repr(error)))
         log.debug(
             "swept",
             server=target.name,
-            endpoint=before.endpoint,
+            endpoint=plan.facts.endpoint,
             address=swept.address,
             connections=swept.connections,
             seconds=round(swept.duration, 3),
             **{protocol: _word(fact) for protocol, fact in swept.accepted.items()},
         )
+        return swept
+
+    def _due(self, facts: EndpointFacts) -> bool:
+        """Whether to sweep an endpoint now: a closed optional one is left in peace for a scan interval."""
+        if facts.in_use or facts.failure is None or facts.failure.reason not in _SHUT:
+            return True
+        return time.time() - facts.tried_at >= self._config.scan.interval
 
     # Publishing
 
@@ -255,7 +272,7 @@ class Refresh:
     ) -> ServerSnapshot:
         facts = ServerFacts(target.name, tuple(endpoints.values()))
         verdicts = judge(facts, self._rules)
-        profiles = {name: judge_profile(verdicts, PROFILES[name]) for name in self._config.profiles}
+        profiles = {name: judge_profile(verdicts, rules) for name, rules in self._profiles.items()}
         return ServerSnapshot(target, facts, status, verdicts, MappingProxyType(profiles))
 
     def _snapshot(self) -> Snapshot:
@@ -265,7 +282,7 @@ class Refresh:
             at=time.time(),
             servers=tuple(self._watched[name].picture for name in sorted(self._watched)),
             rules=self._rules,
-            profiles=MappingProxyType({name: PROFILES[name] for name in self._config.profiles}),
+            profiles=MappingProxyType(self._profiles),
             observations=MappingProxyType({"sweep": ObservationSettings(probe.interval, probe.max_age)}),
             failures=MappingProxyType(dict(self._failures)),
             discovery=MappingProxyType(discovery),
@@ -277,7 +294,17 @@ class Refresh:
             await self._changed.wait()
             self._changed.clear()
             self.store.publish(self._snapshot())
+            self._announce_the_first_sweep()
             await asyncio.sleep(PUBLISH_INTERVAL)
+
+    def _announce_the_first_sweep(self) -> None:
+        """Say once how the fleet stands, so that a start is not followed by silence."""
+        if self._swept_once or not all(server.swept for server in self.store.latest.servers):
+            return
+        self._swept_once = True
+        for profile in self._profiles:
+            states = Counter(server.profiles[profile].state.value for server in self.store.latest.servers)
+            log.info("every server was swept", profile=profile, **states)
 
     async def _let_answers_age(self) -> None:
         """Turn answers stale that no sweep renewed, however that came about."""
@@ -321,8 +348,23 @@ def _plan(target: Target, addresses: Sequence[str], known: Mapping[str, Endpoint
     return plans
 
 
-def _never_connected(missing: Missing) -> EndpointSweep:
-    return EndpointSweep(time.time(), 0.0, "", Door.UNREACHABLE, all_missing(missing), 0)
+def pause(interval: float) -> float:
+    """Seconds to wait for the next sweep: servers drift apart instead of being swept all at once."""
+    return interval * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - nothing secret
+
+
+def _same_endpoints(one: Target, other: Target) -> bool:
+    return (one.ports, one.host, one.address) == (other.ports, other.host, other.address)
+
+
+def _client_name() -> str:
+    """What to call ourselves in EHLO: a name that looks like one, or an address literal (RFC 5321 4.1.4)."""
+    name = socket.gethostname()
+    return name if "." in name else "[127.0.0.1]"
+
+
+def _untried(missing: Missing) -> EndpointSweep:
+    return EndpointSweep(time.time(), 0.0, "", Door.UNTRIED, all_missing(missing), 0)
 
 
 def _word(fact: Fact[bool]) -> str:

@@ -7,6 +7,7 @@ until its time is up, or until somebody else needs its place.
 from __future__ import annotations
 
 import asyncio
+import gzip
 import re
 import socket
 from collections.abc import Sequence
@@ -14,7 +15,6 @@ from typing import Final
 
 import structlog
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from exporter.exposition.page import landing_page
 from exporter.exposition.prometheus import Exposition, Renderer, live_registry
@@ -54,7 +54,7 @@ class Server:
         self._live = live_registry()
         self._exposition: Exposition | None = None
         self._rendered = asyncio.Event()
-        self._swept_once = False
+        self._ready = False
 
     async def run(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on these listening sockets until cancelled, and close them."""
@@ -80,8 +80,14 @@ class Server:
         seen = None
         while True:
             seen = await self._store.newer_than(seen)
-            self._exposition = await asyncio.to_thread(renderer.render, seen)
+            try:
+                self._exposition = await asyncio.to_thread(renderer.render, seen)
+            except Exception:  # a fault of ours: what was rendered before is better than nothing, and says its age
+                log.exception("snapshot not rendered")
+                continue
             self._rendered.set()
+            # For good: a server that is added later does not take it back.
+            self._ready = self._ready or all(server.swept for server in seen.servers)
 
     async def _accept(self, listener: socket.socket, http: web.Server) -> None:
         loop = asyncio.get_running_loop()
@@ -94,18 +100,23 @@ class Server:
                 await asyncio.sleep(0.1)
                 continue
             open_now = http.connections
-            if len(open_now) >= self._max_connections:
-                open_now[0].force_close()  # the oldest; what is written to it already still goes out
-            await loop.connect_accepted_socket(http, connection)
+            if len(open_now) >= self._max_connections and (oldest := open_now[0].transport) is not None:
+                oldest.abort()
+            try:
+                await loop.connect_accepted_socket(http, connection)
+            except OSError as error:
+                log.warning("connection lost at once", error=str(error))
+                connection.close()
 
     def _application(self) -> web.Application:
-        app = web.Application(client_max_size=0, middlewares=[_harmless])
+        app = web.Application()
+        app.on_response_prepare.append(_harmless)
         app.add_routes(
             [
                 web.get("/", self._landing),
                 web.get("/metrics", self._metrics),
                 web.get("/-/healthy", self._healthy),
-                web.get("/-/ready", self._ready),
+                web.get("/-/ready", self._say_ready),
             ]
         )
         return app
@@ -116,30 +127,27 @@ class Server:
     async def _metrics(self, request: web.Request) -> web.Response:
         await self._rendered.wait()
         assert self._exposition is not None  # noqa: S101 - set before the event
-        gzip = _accepts_gzip(request.headers.get("Accept-Encoding", ""))
-        body, content_type = self._exposition.answer(request.headers.get("Accept", ""), self._live, gzip=gzip)
+        body, content_type = self._exposition.answer(request.headers.get("Accept", ""), self._live)
         headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
-        return web.Response(body=body, headers=headers | ({"Content-Encoding": "gzip"} if gzip else {}))
+        if _accepts_gzip(request.headers.get("Accept-Encoding", "")):
+            headers["Content-Encoding"] = "gzip"
+        else:  # a person with curl, not a scraper
+            body = await asyncio.to_thread(gzip.decompress, body)
+        return web.Response(body=body, headers=headers)
 
     async def _healthy(self, _: web.Request) -> web.Response:
         return web.Response(text="Healthy\n")
 
-    async def _ready(self, _: web.Request) -> web.Response:
-        """Ready once every server was swept, and for good: one that is added later does not take it back."""
-        servers = self._store.latest.servers
-        self._swept_once = self._swept_once or all(server.sweep.success is not None for server in servers)
-        if self._swept_once:
+    async def _say_ready(self, _: web.Request) -> web.Response:
+        if self._ready:
             return web.Response(text="Ready\n")
         return web.Response(text="The first sweep of every server is still under way\n", status=503)
 
 
-@web.middleware
-async def _harmless(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _harmless(_: web.Request, response: web.StreamResponse) -> None:
     """What a browser needs to know of every answer."""
-    response = await handler(request)
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
-    return response
 
 
 def _accepts_gzip(accept_encoding: str) -> bool:

@@ -37,6 +37,11 @@ class ServerSnapshot:
     verdicts: tuple[Verdict, ...]
     profiles: Mapping[str, ProfileVerdict]
 
+    @property
+    def swept(self) -> bool:
+        """Whether it was swept at least once, or has nothing to sweep."""
+        return self.sweep.success is not None or not self.target.ports
+
 
 @dataclass(frozen=True, slots=True)
 class ObservationSettings:

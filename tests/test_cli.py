@@ -132,8 +132,10 @@ class TestAudit:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ([], "name either targets or --config.file"),
-            (["--config.file", "x.yml", "a"], "name either targets or --config.file"),
+            ([], "name targets, or --config.file"),
+            (["--config.file", "x.yml", "a"], "name targets or --config.file, not both"),
+            (["https://a:443", "smtp://A:443"], "port 443 was named before with another service"),
+            (["--out", "/nonexistent/report", "a"], "/nonexistent/report: No such file or directory"),
             (["--config.file", "nowhere.yml"], "nowhere.yml: No such file or directory"),
             (["ftp://a"], "'ftp://a': no service is called 'ftp'"),
             (["--profile", "tls14", "a"], "no profile is called 'tls14'"),
@@ -148,6 +150,35 @@ class TestAudit:
         assert message in done.stderr
         assert "Traceback" not in done.stderr
 
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)])
+    def test_interrupted(self, number: signal.Signals, code: int) -> None:
+        """Never the code that says that all is well."""
+        with (
+            socket.create_server(("127.0.0.1", 0)) as silent,
+            _running("audit", f"127.0.0.1:{silent.getsockname()[1]}") as process,
+            silent.accept()[0] as connection,
+        ):
+            connection.recv(1000)
+            process.send_signal(number)
+            assert process.wait(timeout=3) == code
+
+    def test_target_files_count(self, tmp_path: Path) -> None:
+        """Nothing to audit, or a file that is not usable, is not all well either; --profile narrows what is judged."""
+        path = tmp_path / "tls-readiness.yml"
+        path.write_text("file_sd_configs: [{files: [more.yml]}]")
+        nothing = _run("audit", "--config.file", str(path))
+        (tmp_path / "more.yml").write_text("- targets: [a b]")
+        broken = _run("audit", "--config.file", str(path))
+        (tmp_path / "more.yml").write_text(
+            "- targets: [127.0.0.1]\n  labels: {__expect__: wire-tls12-only, __role__: none}"
+        )
+        narrowed = _run("audit", "--config.file", str(path), "--profile", "wire-tls12")
+
+        assert (nothing.returncode, broken.returncode, narrowed.returncode) == (2, 2, 3)
+        assert "there are no servers" in nothing.stderr
+        assert "'a b'" in broken.stderr
+        assert "wire-tls12-only" not in narrowed.stdout
+
 
 class TestCheckConfig:
     def test_valid(self, tmp_path: Path) -> None:
@@ -159,7 +190,7 @@ class TestCheckConfig:
         done = _run("check-config", str(path))
 
         assert done.returncode == 0
-        assert done.stdout == f"{path} is valid: 1 servers in it, 2 in target files\n"
+        assert done.stdout == f"{path} is valid: servers in it: 1, in target files: 2\n"
 
     def test_invalid(self, tmp_path: Path) -> None:
         """Every fault on a line of its own."""
@@ -168,7 +199,7 @@ class TestCheckConfig:
 
         done = _run("check-config", str(path))
 
-        assert done.returncode == 2
+        assert done.returncode == 1
         assert len(done.stderr.splitlines()) == 2
         assert f"{path}: servers[0].name: 'a b'" in done.stderr
 
@@ -181,7 +212,7 @@ class TestCheckConfig:
         done = _run("check-config", str(path))
 
         assert done.returncode == 1
-        assert "more.yml: [0].targets: 'exch02.test': Input should be a valid list" in done.stderr
+        assert "more.yml: [0].targets: 'exch02.test': a list is needed" in done.stderr
 
 
 class TestServe:
@@ -224,6 +255,20 @@ class TestServe:
         else:
             assert all(line.startswith("ts=") and " level=" in line for line in lines)
             assert any("endpoint=127.0.0.1:1" in line and "TLS_1.2=unknown:tcp_refused" in line for line in lines)
+
+    def test_sighup_is_answered(self, tmp_path: Path) -> None:
+        """It does not end the exporter; the log says what to do."""
+        path = self._config(tmp_path, {"name": "127.0.0.1", "endpoints": [{"port": 1, "service": "https"}]})
+        port = _free_port()
+        with _running("serve", f"--config.file={path}", f"--web.listen-address=127.0.0.1:{port}") as process:
+            _get(f"http://127.0.0.1:{port}/-/ready")
+            process.send_signal(signal.SIGHUP)
+            _get(f"http://127.0.0.1:{port}/-/healthy")
+            process.terminate()
+            output = process.communicate(timeout=10)[1]
+
+        assert "restart to apply a change" in output
+        assert 'event="every server was swept" profile=wire-tls12 unknown=1' in output
 
     def test_a_port_that_is_taken(self, tmp_path: Path) -> None:
         """Exit 2 with the reason."""

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from exporter.config import Config, parse_config
-from exporter.exposition.prometheus import FLEET_METRICS, SERVER_LABELS, SERVER_METRICS
+from exporter.exposition.metrics import FLEET_METRICS, SERVER_LABELS, SERVER_METRICS
 from exporter.facts import Reason
 from exporter.rules import PROFILES
 from exporter.targets import PRESETS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from exporter.facts import (
@@ -40,6 +42,13 @@ class TestAfter:
         facts = endpoint_facts(TLS12_ONLY).after(swept("0000?0", NOW + MAX_AGE), MAX_AGE)
 
         assert facts.accepted[Protocol.TLS_1_2] == Known(value=True, at=NOW)
+
+    def test_a_contradiction_is_news(self) -> None:
+        """What was known before is in doubt: it does not hide behind the last good answer."""
+        contradictory = Missing(Reason.CONTRADICTORY, "accepted once, and alert 70")
+        sweep = replace(swept(), accepted={**accepted(TLS12_ONLY), Protocol.TLS_1_0: contradictory})
+
+        assert endpoint_facts(TLS12_ONLY).after(sweep, MAX_AGE).accepted[Protocol.TLS_1_0] is contradictory
 
     def test_the_last_good_answer_ends_with_its_age(self) -> None:
         """After max_age the sweep's own reason stands."""
@@ -95,6 +104,18 @@ class TestDoors:
 
         assert almost.in_use
         assert not gone.in_use
+        later = gone.after(failed_sweep(Reason.TCP_TIMEOUT, Door.UNREACHABLE, NOW + REFUSED_FOR_GOOD + 60), MAX_AGE)
+        assert not later.in_use
+        assert later.after(swept(at=NOW + REFUSED_FOR_GOOD + 120), MAX_AGE).in_use
+
+    def test_a_sweep_that_never_tried_the_door_says_nothing_about_it(self) -> None:
+        """A resolver that fails is no closed door, and does not interrupt the seven days."""
+        refused = endpoint_facts(origin="optional").after(failed_sweep(at=NOW), MAX_AGE)
+        untried = refused.after(failed_sweep(Reason.DNS, Door.UNTRIED, NOW + 60), MAX_AGE)
+
+        assert untried.door is Door.REFUSED
+        assert not untried.after(failed_sweep(at=NOW + REFUSED_FOR_GOOD), MAX_AGE).in_use
+        assert not endpoint_facts().after(failed_sweep(Reason.DNS, Door.UNTRIED, NOW + 60), MAX_AGE).closed
 
     def test_a_time_out_in_between_starts_the_seven_days_anew(self) -> None:
         """Only refusals in a row count."""

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exporter import refresh as refresh_module
 from exporter.config import Config
 from exporter.facts import EndpointSweep, Known, Missing, Protocol, Reason
 from exporter.probes.tls.resolve import ResolveError, Resolver
 from exporter.probes.tls.sweep import SweepJob
-from exporter.refresh import Refresh
+from exporter.refresh import Refresh, pause
 from exporter.snapshot import ServerSnapshot, Snapshot
 from exporter.verdicts import ProfileState
 
@@ -170,22 +172,42 @@ async def test_snapshots_are_published_at_most_once_an_interval(
         assert refresh.store.latest is first
 
 
-async def test_a_fault_of_ours_does_not_end_the_watch(wire: FakeWire, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is logged, and the other servers' answers arrive."""
+async def test_a_fault_of_ours_costs_one_endpoint(wire: FakeWire, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is logged and has a reason; the other answers arrive, of the same server and of others."""
 
     def broken() -> EndpointSweep:
         raise RuntimeError("a bug")
 
     wire.answers[1] = broken
-    servers = [
-        {"name": "127.0.0.1", "endpoints": [{"port": 1, "service": "https"}]},
-        {"name": "127.0.0.2", "endpoints": [{"port": 2, "service": "https"}]},
-    ]
-    async with running(Refresh(config(servers=servers))) as refresh:
-        snapshot = await until(refresh, lambda snapshot: _server(snapshot, "127.0.0.2").sweep.success is True)
+    endpoints = [{"port": 1, "service": "https"}, {"port": 2, "service": "https"}]
+    servers = [{"name": "127.0.0.1", "endpoints": endpoints}, {"name": "127.0.0.2", "endpoints": endpoints[1:]}]
 
-    assert _server(snapshot, "127.0.0.1").sweep.success is not True
+    snapshot = await Refresh(config(servers=servers)).once()
+
+    broken_one, good_one = _server(snapshot, "127.0.0.1").facts.endpoints
+    assert broken_one.accepted[Protocol.TLS_1_2].reason is Reason.WORKER_DIED
+    assert good_one.accepted[Protocol.TLS_1_2].value is True
+    assert _server(snapshot, "127.0.0.1").sweep.success is False
+    assert _server(snapshot, "127.0.0.2").sweep.success is True
     assert "a bug" in capsys.readouterr().out
+
+
+@given(st.floats(1, 1e6))
+def test_the_pause_between_sweeps_has_jitter(interval: float) -> None:
+    """Within a tenth of the interval, and not always the same."""
+    pauses = {pause(interval) for _ in range(20)}
+
+    assert all(0.9 * interval <= each <= 1.1 * interval for each in pauses)
+    assert len(pauses) > 1
+
+
+async def test_a_server_with_nothing_to_sweep_is_no_observation() -> None:
+    """Role none without endpoints: unknown, and not observed either."""
+    snapshot = await Refresh(config(servers=[{"name": "127.0.0.1", "role": "none"}])).once()
+
+    assert _server(snapshot, "127.0.0.1").sweep.success is None
+    assert _server(snapshot, "127.0.0.1").swept
+    assert _server(snapshot, "127.0.0.1").profiles["wire-tls12"].reason == "nothing_observed"
 
 
 class TestFailures:
@@ -300,7 +322,32 @@ class TestAddresses:
         assert [facts.endpoint for facts in snapshot.servers[0].facts.endpoints] == [
             "exch.test:443@127.0.0.1", "exch.test:443@127.0.0.2",
         ]  # fmt: skip
-        assert all(facts.closed for facts in snapshot.servers[0].facts.endpoints)
+        assert [facts.failure and facts.failure.reason for facts in snapshot.servers[0].facts.endpoints] == [
+            Reason.DNS, Reason.DNS,
+        ]  # fmt: skip
+
+    async def test_a_name_that_fails_for_a_while_forgets_nothing(self, wire: FakeWire) -> None:
+        """The last good answers stand: the servers did not change because the resolver failed."""
+        refresh = Refresh(self._config())
+        await refresh.once()
+        self.addresses = ()
+
+        snapshot = await refresh.once()
+
+        assert snapshot.servers[0].profiles["wire-tls12-only"].state is ProfileState.READY
+        assert snapshot.servers[0].sweep.success is False
+
+    async def test_a_name_that_fails_at_first_hides_no_endpoint(self, wire: FakeWire) -> None:
+        """Optional endpoints that could not be tried are tried with the next sweep, not a day later."""
+        self.addresses = ()
+        refresh = Refresh(config(servers=["exch.test"]))
+        before = await refresh.once()
+        self.addresses = ("127.0.0.1",)
+
+        await refresh.once()
+
+        assert before.servers[0].profiles["wire-tls12"].reason == "dns"
+        assert len(wire.jobs) == 12
 
 
 class TestDiscovery:
@@ -344,19 +391,32 @@ class TestDiscovery:
         assert snapshot.discovery["file"].targets == 1
         assert all(server.sweep.success for server in snapshot.servers)
 
-    async def test_a_changed_server_is_swept_anew_with_what_was_known(self, wire: FakeWire, tmp_path: Path) -> None:
-        """Another label changes nothing on the wire, so nothing is forgotten."""
+    async def test_another_label_is_no_reason_to_sweep(self, wire: FakeWire, tmp_path: Path) -> None:
+        """It changes nothing on the wire: nothing is forgotten, and nothing is asked again."""
         path = tmp_path / "targets.yml"
         self._write(path, "- targets: [127.0.0.1]", 1)
         async with running(Refresh(self._config(path))) as refresh:
             await until(refresh, lambda snapshot: all(server.sweep.success for server in snapshot.servers))
-            wire.seconds = 60
+            swept_before = len(wire.jobs)
             self._write(path, "- targets: [127.0.0.1]\n  labels: {site: hanoi}", 2)
             snapshot = await until(
                 refresh, lambda snapshot: dict(_server(snapshot, "127.0.0.1").target.labels) == {"site": "hanoi"}
             )
 
         assert _server(snapshot, "127.0.0.1").profiles["wire-tls12-only"].state is ProfileState.READY
+        assert len(wire.jobs) == swept_before
+
+    async def test_another_address_is_another_machine(self, wire: FakeWire, tmp_path: Path) -> None:
+        """What the old one accepted says nothing about the new one."""
+        path = tmp_path / "targets.yml"
+        self._write(path, "- targets: [exch01.test]\n  labels: {__address__: 127.0.0.1}", 1)
+        async with running(Refresh(self._config(path))) as refresh:
+            await until(refresh, lambda snapshot: all(server.sweep.success for server in snapshot.servers))
+            wire.seconds = 60
+            self._write(path, "- targets: [exch01.test]\n  labels: {__address__: 127.0.0.2}", 2)
+            snapshot = await until(refresh, lambda snapshot: _server(snapshot).target.address == "127.0.0.2")
+
+        assert _server(snapshot).profiles["wire-tls12-only"].reason == "not_observed_yet"
 
 
 async def test_answers_age_without_sweeps(wire: FakeWire) -> None:

@@ -33,7 +33,8 @@ async def serving(store: Store, max_connections: int = 100) -> AsyncIterator[str
 
 @pytest.fixture
 async def url() -> AsyncIterator[str]:
-    async with serving(Store(fleet(server_snapshot(endpoint_facts())))) as url:
+    async with serving(Store(fleet(server_snapshot(endpoint_facts())))) as url, aiohttp.ClientSession() as client:
+        await _until_ready(client, url)
         yield url
 
 
@@ -84,6 +85,7 @@ async def test_paths_and_methods(url: str, method: str, path: str, status: int) 
     """Only what is documented is there."""
     async with aiohttp.ClientSession() as client, client.request(method, url + path) as response:
         assert response.status == status
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
 async def test_ready_after_the_first_sweep_of_every_server() -> None:
@@ -159,6 +161,51 @@ async def test_more_connections_than_allowed_cost_the_oldest() -> None:
         for _, writer in readers:
             writer.close()
             await writer.wait_closed()
+
+
+async def test_clients_that_do_not_read_are_dropped_as_well() -> None:
+    """However much is on its way to them."""
+    servers = [server_snapshot(endpoint_facts(), name=f"exch{number:04}.test") for number in range(1500)]
+    async with serving(Store(fleet(*servers)), max_connections=5) as url:
+        host, port = url.removeprefix("http://").split(":")
+        crowd = [await asyncio.open_connection(host, int(port), limit=1) for _ in range(20)]
+        for _, writer in crowd:
+            writer.write(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n" * 5)
+        async with (
+            asyncio.timeout(30),
+            aiohttp.ClientSession() as session,
+            session.get(f"{url}/metrics") as response,
+        ):
+            assert response.status == 200
+        dropped = 0
+        for reader, writer in crowd:
+            writer.close()
+            try:
+                async with asyncio.timeout(10):
+                    dropped += (await reader.read()).count(b"HTTP/1.1 200") < 5
+            except ConnectionError:
+                dropped += 1
+        assert dropped >= 15
+
+
+async def test_a_snapshot_that_cannot_be_rendered_leaves_the_last_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """A fault of ours is logged; scrapes go on, and the next snapshot is rendered."""
+    store = Store(fleet(server_snapshot(endpoint_facts())))
+    async with serving(store) as url, aiohttp.ClientSession() as client:
+        await _until_ready(client, url)
+        store.publish(fleet(server_snapshot(endpoint_facts(), labels={"site": "\ud800"})))
+        async with asyncio.timeout(5):
+            while "snapshot not rendered" not in (said := capsys.readouterr().out):
+                await asyncio.sleep(0.01)
+        assert "UnicodeEncodeError" in said
+        async with client.get(f"{url}/metrics") as response:
+            assert 'server="exch01.test"' in await response.text()
+        store.publish(fleet(server_snapshot(name="exch02.test")))
+        async with asyncio.timeout(5):
+            while True:
+                async with client.get(f"{url}/metrics") as response:
+                    if 'server="exch02.test"' in await response.text():
+                        break
 
 
 @pytest.mark.parametrize(

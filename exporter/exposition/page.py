@@ -6,6 +6,7 @@ from html import escape
 
 import exporter
 from exporter.snapshot import Snapshot
+from exporter.verdicts import ProfileVerdict
 
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"
@@ -15,14 +16,18 @@ _STYLE = (
 )
 
 
+def _state(verdict: ProfileVerdict) -> str:
+    """The state in words, with what is in the way."""
+    because = ", ".join(verdict.blockers) or verdict.reason
+    return verdict.state.replace("_", " ") + (f": {because}" if because else "")
+
+
 def landing_page(snapshot: Snapshot) -> str:
     """The page."""
     heads = "".join(f"<th scope=col>{escape(profile)}" for profile in snapshot.profiles)
     rows = "".join(
         f"<tr><th scope=row>{escape(server.target.name)}"
-        + "".join(
-            f"<td class={verdict.state}>{verdict.state.replace('_', ' ')}" for verdict in server.profiles.values()
-        )
+        + "".join(f"<td class={verdict.state}>{escape(_state(verdict))}" for verdict in server.profiles.values())
         for server in snapshot.servers
     )
     return (

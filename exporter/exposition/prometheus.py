@@ -1,322 +1,31 @@
-"""A snapshot as Prometheus metrics.
+"""A snapshot in Prometheus' text and OpenMetrics formats.
 
-`SERVER_METRICS` and `FLEET_METRICS` are the one place with metric names, labels and help. What a server contributes is
-rendered once for each picture of it and kept; a snapshot is put together from these fragments, compressed once, and
-served many times.
+What a server contributes is rendered once for each picture of it and kept. A snapshot is put together from these
+fragments and compressed once, then served many times. The process metrics are collected anew for each scrape.
 """
 
 from __future__ import annotations
 
-import platform
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, Generic, Literal, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
-import exporter
-from exporter.facts import EndpointFacts, Known, Missing, Reason
+from exporter.exposition.metrics import FLEET_METRICS, SERVER_METRICS, Family, server_labels
 from exporter.snapshot import ServerSnapshot, Snapshot
-from exporter.verdicts import ProfileState, RuleState
 
-Sample: TypeAlias = tuple[Sequence[str], float]
-Picture = TypeVar("Picture", ServerSnapshot, Snapshot)
-
-_IN_BACKGROUND: Final = " Collected in the background."
-
-
-@dataclass(frozen=True, slots=True)
-class Family(Generic[Picture]):
-    """A metric family: what it is called, what it means, and how its samples follow from a picture."""
-
-    name: str
-    kind: Literal["gauge", "counter"]
-    help: str
-    labels: tuple[str, ...]
-    samples: Callable[[Picture], Iterable[Sample]]
-
-
-def _server_state(server: ServerSnapshot) -> Iterator[Sample]:
-    for profile, verdict in server.profiles.items():
-        for state in ProfileState:
-            yield (server.target.name, profile, state), float(verdict.state is state)
-
-
-def _server_expected(server: ServerSnapshot) -> Iterator[Sample]:
-    if server.target.expect:
-        yield (server.target.name, server.target.expect), 1.0
-
-
-def _server_info(server: ServerSnapshot) -> Iterator[Sample]:
-    yield (server.target.name, server.target.role, "", "", "", "", ""), 1.0
-
-
-def _rule_failed(server: ServerSnapshot) -> Iterator[Sample]:
-    for verdict in server.verdicts:
-        if verdict.state in {RuleState.PASSED, RuleState.FAILED, RuleState.WAIVED}:
-            yield (server.target.name, verdict.rule.id), float(verdict.state is RuleState.FAILED)
-
-
-def _rule_unknown(server: ServerSnapshot) -> Iterator[Sample]:
-    for verdict in server.verdicts:
-        if verdict.state is not RuleState.NOT_APPLICABLE:
-            yield (server.target.name, verdict.rule.id), float(verdict.state is RuleState.UNKNOWN)
-
-
-def _in_use(server: ServerSnapshot) -> Iterator[tuple[tuple[str, str, str], EndpointFacts]]:
-    for facts in server.facts.endpoints:
-        if facts.in_use:
-            yield (server.target.name, facts.endpoint, facts.service), facts
-
-
-def _protocol_accepted(server: ServerSnapshot) -> Iterator[Sample]:
-    for labels, facts in _in_use(server):
-        for protocol, fact in facts.accepted.items():
-            if isinstance(fact, Known):
-                yield (*labels, protocol), float(fact.value)
-
-
-def _protocol_unknown(server: ServerSnapshot) -> Iterator[Sample]:
-    for labels, facts in _in_use(server):
-        for protocol, fact in facts.accepted.items():
-            if isinstance(fact, Missing):
-                yield (*labels, protocol, fact.reason), 1.0
-
-
-def _endpoint_info(server: ServerSnapshot) -> Iterator[Sample]:
-    for labels, facts in _in_use(server):
-        yield (*labels, facts.origin, facts.address), 1.0
-
-
-def _endpoint_up(server: ServerSnapshot) -> Iterator[Sample]:
-    for labels, facts in _in_use(server):
-        if facts.speaks_tls is not None:
-            yield labels, float(facts.speaks_tls)
-
-
-def _endpoint_probe_duration(server: ServerSnapshot) -> Iterator[Sample]:
-    for labels, facts in _in_use(server):
-        if facts.tried_at:
-            yield labels, facts.duration
-
-
-def _observation_success(server: ServerSnapshot) -> Iterator[Sample]:
-    if server.sweep.success is not None:
-        yield (server.target.name, "sweep"), float(server.sweep.success)
-
-
-def _observation_last_success(server: ServerSnapshot) -> Iterator[Sample]:
-    yield (server.target.name, "sweep"), server.sweep.last_success
-
-
-def _observation_duration(server: ServerSnapshot) -> Iterator[Sample]:
-    if server.sweep.success is not None:
-        yield (server.target.name, "sweep"), server.sweep.duration
-
-
-_ENDPOINT: Final = ("server", "endpoint", "service")
-
-SERVER_METRICS: Final[tuple[Family[ServerSnapshot], ...]] = (
-    Family(
-        "tls_readiness_server_state",
-        "gauge",
-        "Whether the server meets the profile: the one state that holds is 1." + _IN_BACKGROUND,
-        ("server", "profile", "state"),
-        _server_state,
-    ),
-    Family(
-        "tls_readiness_server_expected",
-        "gauge",
-        "1 where the configuration declares that the server meets the profile.",
-        ("server", "profile"),
-        _server_expected,
-    ),
-    Family(
-        "tls_readiness_server_info",
-        "gauge",
-        "What the server is; an unknown field is empty." + _IN_BACKGROUND,
-        ("server", "role", "exchange", "exchange_build", "windows", "windows_build", "dotnet"),
-        _server_info,
-    ),
-    Family(
-        "tls_readiness_rule_failed",
-        "gauge",
-        "1 where the readiness rule failed, 0 where it passed; absent while unknown." + _IN_BACKGROUND,
-        ("server", "rule"),
-        _rule_failed,
-    ),
-    Family(
-        "tls_readiness_rule_unknown",
-        "gauge",
-        "1 where the readiness rule could not be judged; absent where it does not apply." + _IN_BACKGROUND,
-        ("server", "rule"),
-        _rule_unknown,
-    ),
-    Family(
-        "tls_readiness_protocol_accepted",
-        "gauge",
-        "1 where the endpoint accepts the protocol version, 0 where it rejects it; absent while unknown."
-        + _IN_BACKGROUND,
-        (*_ENDPOINT, "protocol"),
-        _protocol_accepted,
-    ),
-    Family(
-        "tls_readiness_protocol_unknown",
-        "gauge",
-        "1 while it is unknown whether the endpoint accepts the protocol version, with the reason." + _IN_BACKGROUND,
-        (*_ENDPOINT, "protocol", "reason"),
-        _protocol_unknown,
-    ),
-    Family(
-        "tls_readiness_endpoint_info",
-        "gauge",
-        "An endpoint that counts, where it comes from, and the address that was observed last.",
-        (*_ENDPOINT, "origin", "address"),
-        _endpoint_info,
-    ),
-    Family(
-        "tls_readiness_endpoint_up",
-        "gauge",
-        "1 if the last sweep saw the endpoint speak TLS in some version." + _IN_BACKGROUND,
-        _ENDPOINT,
-        _endpoint_up,
-    ),
-    Family(
-        "tls_readiness_endpoint_probe_duration_seconds",
-        "gauge",
-        "How long the last sweep of the endpoint took." + _IN_BACKGROUND,
-        _ENDPOINT,
-        _endpoint_probe_duration,
-    ),
-    Family(
-        "tls_readiness_observation_success",
-        "gauge",
-        "1 if the last attempt to observe the server decided something about every endpoint that counts.",
-        ("server", "kind"),
-        _observation_success,
-    ),
-    Family(
-        "tls_readiness_observation_last_success_timestamp_seconds",
-        "gauge",
-        "When the server was last observed successfully; 0 never.",
-        ("server", "kind"),
-        _observation_last_success,
-    ),
-    Family(
-        "tls_readiness_observation_duration_seconds",
-        "gauge",
-        "How long the last attempt to observe the server took.",
-        ("server", "kind"),
-        _observation_duration,
-    ),
-)
-"""What each server contributes."""
-
-
-def _build_info(_: Snapshot) -> Iterator[Sample]:
-    yield (exporter.__version__, exporter.REVISION, platform.python_version()), 1.0
-
-
-def _profile_rule_info(snapshot: Snapshot) -> Iterator[Sample]:
-    severities = {rule.id: rule.severity for rule in snapshot.rules}
-    for profile, rules in snapshot.profiles.items():
-        for rule in rules:
-            yield (profile, rule, severities[rule]), 1.0
-
-
-def _failures(snapshot: Snapshot) -> Iterator[Sample]:
-    for kind in snapshot.observations:
-        for reason in Reason:
-            yield (kind, reason), float(snapshot.failures.get((kind, reason), 0))
-
-
-FLEET_METRICS: Final[tuple[Family[Snapshot], ...]] = (
-    Family(
-        "tls_readiness_build_info",
-        "gauge",
-        "The exporter that is running.",
-        ("version", "revision", "python_version"),
-        _build_info,
-    ),
-    Family(
-        "tls_readiness_config_last_reload_successful",
-        "gauge",
-        "1 if the last attempt to load the configuration succeeded.",
-        (),
-        lambda snapshot: [((), float(snapshot.config_ok))],
-    ),
-    Family(
-        "tls_readiness_config_last_reload_success_timestamp_seconds",
-        "gauge",
-        "When the configuration was last loaded successfully.",
-        (),
-        lambda snapshot: [((), snapshot.config_loaded_at)],
-    ),
-    Family(
-        "tls_readiness_profile_rule_info",
-        "gauge",
-        "The readiness rules of each profile in use.",
-        ("profile", "rule", "severity"),
-        _profile_rule_info,
-    ),
-    Family(
-        "tls_readiness_observation_interval_seconds",
-        "gauge",
-        "How often this kind of observation is made.",
-        ("kind",),
-        lambda snapshot: [((kind,), each.interval) for kind, each in snapshot.observations.items()],
-    ),
-    Family(
-        "tls_readiness_observation_max_age_seconds",
-        "gauge",
-        "How long the outcome of this kind of observation stands.",
-        ("kind",),
-        lambda snapshot: [((kind,), each.max_age) for kind, each in snapshot.observations.items()],
-    ),
-    Family(
-        "tls_readiness_observation_failures_total",
-        "counter",
-        "Endpoints that an observation decided nothing about, by the reason.",
-        ("kind", "reason"),
-        _failures,
-    ),
-    Family(
-        "tls_readiness_sd_discovered_targets",
-        "gauge",
-        "Servers that this discovery mechanism found.",
-        ("mechanism",),
-        lambda snapshot: [((name,), float(each.targets)) for name, each in snapshot.discovery.items()],
-    ),
-    Family(
-        "tls_readiness_sd_refresh_failures_total",
-        "counter",
-        "Target files or answers that could not be used.",
-        ("mechanism",),
-        lambda snapshot: [((name,), float(each.failures)) for name, each in snapshot.discovery.items()],
-    ),
-)
-"""What the fleet as a whole contributes."""
-
-SERVER_LABELS: Final = "tls_readiness_server_labels"
-"""The one family whose label names the configuration sets."""
-
-
-def _server_labels(snapshot: Snapshot) -> Metric:
-    names = sorted({name for server in snapshot.servers for name in server.target.labels})
-    family = GaugeMetricFamily(SERVER_LABELS, "The labels that the configuration gives to the server.", labels=())
-    for server in snapshot.servers:
-        given = server.target.labels
-        family.add_sample(
-            SERVER_LABELS, {"server": server.target.name, **{name: given.get(name, "") for name in names}}, 1.0
-        )
-    return family
+_BREATH: Final = 0.0005
+"""Seconds between two servers. The event loop gives the interpreter away at each of its system calls, and while this
+thread wants it too, gets it back only when this thread pauses: without the pause scrapes wait three times as long."""
+_END: Final = b"# EOF\n"
 
 
 class _Families(Collector):
@@ -327,73 +36,81 @@ class _Families(Collector):
         return self._families
 
 
-def _metrics(families: Iterable[Family[Picture]], picture: Picture) -> Iterator[Metric]:
-    for family in families:
-        make = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
-        metric = make(family.name, family.help, labels=family.labels)
-        for labels, value in family.samples(picture):
-            metric.add_metric(labels, value)
-        yield metric
+def _heads(families: Iterable[Family[Any]], encode: Callable[[Collector], bytes]) -> list[bytes]:
+    """The HELP and TYPE lines of each family, as the client library writes them in one of the formats."""
+    kinds = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily}
+    empty = _Families([kinds[family.kind](family.name, family.help, labels=family.labels) for family in families])
+    return [b"# HELP " + head for head in encode(empty).removesuffix(_END).split(b"# HELP ")[1:]]
 
 
-def _bodies(text: bytes) -> list[bytes]:
-    """The sample lines of each family; a line feed in a label value is escaped, so the split is safe."""
-    families = (b"\n" + text).split(b"\n# HELP ")[1:]
-    return [family.partition(b"\n")[2].partition(b"\n")[2].removesuffix(b"\n") for family in families]
+def _lines(family: Family[Any], picture: Any) -> bytes:
+    """The sample lines, the same in both formats. By hand: the client library takes five times as long."""
+    order: list[int] = sorted(range(len(family.labels)), key=family.labels.__getitem__)
+    labels = ",".join(f'{family.labels[index]}="%s"' for index in order)
+    template = f"{family.name}{{{labels}}} %s\n" if labels else f"{family.name} %s\n"
+    return "".join(
+        [
+            template % (*[_escape(values[index]) for index in order], floatToGoString(value))
+            for values, value in family.samples(picture)
+        ]
+    ).encode()
 
 
-_END: Final = b"# EOF\n"  # the process metrics still follow
-_NO_SERVERS: Final = tuple(
-    (GaugeMetricFamily if family.kind == "gauge" else CounterMetricFamily)(
-        family.name, family.help, labels=family.labels
-    )
-    for family in SERVER_METRICS
-)
+def _escape(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
-@dataclass(frozen=True, slots=True)
+def _deflate(data: bytes) -> bytes:
+    """A piece of a deflate stream that needs nothing from the pieces before it and ends on a whole byte."""
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return compressor.compress(data) + compressor.flush(zlib.Z_FULL_FLUSH)
+
+
 class _Body:
-    """Finished bytes, plain and as the beginning of a gzip stream."""
+    """Finished bytes, kept as the beginning of a gzip stream: nearly every scraper asks for gzip."""
 
-    plain: bytes
-    deflated: bytes
-    checksum: int
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._checksum = 0
+        self._size = 0
 
-    @classmethod
-    def of(cls, plain: bytes) -> _Body:
-        # Level 1: a fleet's metrics repeat themselves so much that more effort gains little (docs/performance.md).
-        compressor = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
-        deflated = compressor.compress(plain) + compressor.flush(zlib.Z_FULL_FLUSH)
-        return cls(plain, deflated, zlib.crc32(plain))
+    def add(self, plain: bytes, deflated: bytes) -> None:
+        self._pieces.append(deflated)
+        self._checksum = zlib.crc32(plain, self._checksum)
+        self._size += len(plain)
 
     def gzip(self, more: bytes) -> bytes:
         """One gzip member (RFC 1952) of these bytes and some more, compressing only those."""
-        compressor = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+        compressor = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
         rest = compressor.compress(more) + compressor.flush()
-        trailer = struct.pack("<II", zlib.crc32(more, self.checksum), (len(self.plain) + len(more)) & 0xFFFFFFFF)
-        return b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff" + self.deflated + rest + trailer
+        trailer = struct.pack("<II", zlib.crc32(more, self._checksum), (self._size + len(more)) & 0xFFFFFFFF)
+        return b"".join([b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff", *self._pieces, rest, trailer])
 
 
 class Exposition:
     """A rendered snapshot."""
 
-    def __init__(self, text: _Body, openmetrics: _Body) -> None:
-        self._text = text
-        self._openmetrics = openmetrics
+    def __init__(self) -> None:
+        self._text = _Body()
+        self._openmetrics = _Body()
 
-    def answer(self, accept: str, live: Collector, *, gzip: bool) -> tuple[bytes, str]:
-        """The body of a scrape and its content type.
+    def add(self, text_head: bytes, openmetrics_head: bytes, lines: bytes) -> None:
+        """Append a family. What both formats share is compressed once."""
+        shared = _deflate(lines)
+        for body, head in ((self._text, text_head), (self._openmetrics, openmetrics_head)):
+            body.add(head, _deflate(head))
+            body.add(lines, shared)
+
+    def answer(self, accept: str, live: Collector) -> tuple[bytes, str]:
+        """The body of a scrape, compressed with gzip, and its content type.
 
         Args:
             accept: the scraper's Accept header.
             live: what is collected anew for each scrape: the process metrics.
-            gzip: whether to compress.
         """
         encode, content_type = choose_encoder(accept)
         openmetrics = content_type.startswith("application/openmetrics-text")
-        body = self._openmetrics if openmetrics else self._text
-        more = encode(live)
-        return (body.gzip(more) if gzip else body.plain + more), content_type
+        return (self._openmetrics if openmetrics else self._text).gzip(encode(live)), content_type
 
 
 class Renderer:
@@ -409,28 +126,20 @@ class Renderer:
             name = server.target.name
             known = before.get(name)
             if known is None or known[0] is not server:
-                known = (server, _bodies(generate_latest(_Families(_metrics(SERVER_METRICS, server)))))
-                # A sweep of a large fleet changes it all: hand the interpreter over to the event loop between servers.
-                time.sleep(0)
+                known = (server, [_lines(family, server) for family in SERVER_METRICS])
+                time.sleep(_BREATH)
             self._fragments[name] = known
+        fleet = (*FLEET_METRICS, server_labels(snapshot))
+        bodies = [_lines(family, snapshot) for family in fleet]
         fragments = [fragment for _, fragment in self._fragments.values()]
-        fleet = [*_metrics(FLEET_METRICS, snapshot), _server_labels(snapshot)]
-        return Exposition(
-            _Body.of(_join(generate_latest, fleet, fragments)),
-            _Body.of(_join(generate_openmetrics, fleet, fragments)),
-        )
-
-
-def _join(encode: Callable[[Collector], bytes], fleet: Iterable[Metric], fragments: Sequence[Sequence[bytes]]) -> bytes:
-    """All families but OpenMetrics' end mark: the fleet's, then each server family's head with the servers' lines."""
-    heads = encode(_Families(_NO_SERVERS)).removesuffix(_END)
-    parts = [encode(_Families(fleet)).removesuffix(_END)]
-    for index, head in enumerate((b"\n" + heads).split(b"\n# HELP ")[1:]):
-        parts += [b"# HELP ", head.removesuffix(b"\n"), b"\n"]
-        for fragment in fragments:
-            if fragment[index]:
-                parts += [fragment[index], b"\n"]
-    return b"".join(parts)
+        exposition = Exposition()
+        families: list[Family[Any]] = [*fleet, *SERVER_METRICS]
+        heads = zip(_heads(families, generate_latest), _heads(families, generate_openmetrics), strict=True)
+        for index, (text_head, openmetrics_head) in enumerate(heads):
+            own = index - len(fleet)
+            lines = bodies[index] if own < 0 else b"".join([fragment[own] for fragment in fragments])
+            exposition.add(text_head, openmetrics_head, lines)
+        return exposition
 
 
 def live_registry() -> CollectorRegistry:

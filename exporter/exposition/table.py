@@ -26,17 +26,17 @@ def tables(snapshot: Snapshot) -> RenderableType:
     unused = [facts.endpoint for facts in endpoints if not facts.in_use]
     parts: list[RenderableType] = [_endpoints(used), *_unknown(used)]
     if unused:
-        parts.append(Text(f"Optional endpoints that are closed, not judged: {', '.join(unused)}", style="dim"))
+        parts.append(Text(f"Optional endpoints never seen open, not judged: {', '.join(unused)}", style="dim"))
     parts += ["", _servers(snapshot), *_next_steps(snapshot)]
     return Group(*parts)
 
 
 def _endpoints(used: list[EndpointFacts]) -> Table:
     table = Table(title="Versions accepted", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("endpoint", overflow="fold")
-    table.add_column("service")
+    table.add_column("\nendpoint", overflow="fold")
+    table.add_column("\nservice")
     for protocol in Protocol:
-        table.add_column(protocol, justify="center")
+        table.add_column(protocol.replace(" ", "\n"), justify="center")
     for facts in used:
         cells = [_cell(protocol, facts.accepted[protocol]) for protocol in Protocol]
         table.add_row(Text(facts.endpoint), facts.service, *cells)
@@ -77,11 +77,10 @@ def _servers(snapshot: Snapshot) -> Table:
 
 
 def _next_steps(snapshot: Snapshot) -> list[RenderableType]:
-    """Each step once, with the servers that it is for. A server's first profile that is not met says its step."""
+    """Each step once, with the servers that it is for."""
     steps: dict[str, list[str]] = {}
     for server in snapshot.servers:
-        step = next((verdict.next_step for verdict in server.profiles.values() if verdict.next_step), None)
-        if step is not None:
+        for step in dict.fromkeys(verdict.next_step for verdict in server.profiles.values() if verdict.next_step):
             steps.setdefault(step, []).append(server.target.name)
     lines: list[RenderableType] = [Text("Next steps\n", style="italic")] if steps else []
     for step, servers in steps.items():

@@ -99,8 +99,9 @@ def merge(*sources: Iterable[Target]) -> tuple[tuple[Target, ...], tuple[str, ..
     merged: dict[str, Target] = {}
     repeated = []
     for target in (target for source in sources for target in source):
-        if target.name.lower() in merged:
+        key = target.name.lower().removesuffix(".")  # as DNS compares names
+        if key in merged:
             repeated.append(target.name)
         else:
-            merged[target.name.lower()] = target
+            merged[key] = target
     return tuple(merged.values()), tuple(repeated)

@@ -28,14 +28,15 @@ def parse_targets(texts: Iterable[str]) -> list[Target]:
     ports: dict[str, dict[int, Port]] = {}
     for text in texts:
         host, port = _parse(text)
-        ports.setdefault(host, {})[port.number] = port
+        if ports.setdefault(host.lower(), {}).setdefault(port.number, port) != port:
+            raise TargetError(f"{text!r}: port {port.number} was named before with another service")
     return [Target(host, "none", tuple(each.values())) for host, each in ports.items()]
 
 
 def _parse(text: str) -> tuple[str, Port]:
     match = _TARGET.fullmatch(text)
     if match is None:
-        raise TargetError(f"{text!r} is not service://host[:port]")
+        raise TargetError(f"{text!r} is not service://host[:port], without a path")
     service = match["service"] or "https"
     if service not in _DEFAULT_PORTS:
         raise TargetError(f"{text!r}: no service is called {service!r}; there are {', '.join(_DEFAULT_PORTS)}")

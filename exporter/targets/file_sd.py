@@ -33,8 +33,9 @@ _SETTINGS = {"__role__": "role", "__address__": "address", "__expect__": "expect
 class _Read:
     """What a file held when it was read last."""
 
-    stamp: tuple[int, int, int]
+    stamp: tuple[int, ...] | None
     targets: tuple[Target, ...]
+    broken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +45,14 @@ class Discovered:
     Attributes:
         targets: all of them.
         errors: why files could not be used that changed since the last look; their old targets stay.
+        broken: how many files cannot be used now.
+        repeated: names that are in several files; the first file, in the order of their names, decides.
     """
 
     targets: tuple[Target, ...]
-    errors: tuple[ConfigError, ...]
+    errors: tuple[ConfigError, ...] = ()
+    broken: int = 0
+    repeated: tuple[str, ...] = ()
 
 
 class FileDiscovery:
@@ -67,18 +72,18 @@ class FileDiscovery:
         for path in paths:
             old = self._read.get(path)
             stamp = _stamp(path)
-            if old is not None and old.stamp == stamp:
+            if old is not None and stamp is not None and old.stamp == stamp:
                 current[path] = old
                 continue
             try:
                 current[path] = _Read(stamp, self._load(path))
             except ConfigError as error:
-                errors.append(error)
-                current[path] = _Read(stamp, old.targets if old else ())
+                if old is None or not old.broken or old.stamp != stamp:
+                    errors.append(error)
+                current[path] = _Read(stamp, old.targets if old else (), broken=True)
         self._read = current
         targets, repeated = merge(*(read.targets for read in current.values()))
-        del repeated  # the same server in two files is the same server
-        return Discovered(targets, tuple(errors))
+        return Discovered(targets, tuple(errors), sum(read.broken for read in current.values()), repeated)
 
     def _load(self, path: Path) -> tuple[Target, ...]:
         document = load_yaml(path)
@@ -111,9 +116,10 @@ def _server(name: str, labels: Mapping[str, str]) -> dict[str, Any]:
     return {**settings, "name": name, "labels": {key: labels[key] for key in labels if key not in _SETTINGS}}
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """What changes with the file's content or rights; None where there is none to be had."""
     try:
         status = path.stat()
     except OSError:
-        return (0, 0, 0)
-    return (status.st_mtime_ns, status.st_size, status.st_ino)
+        return None
+    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from exporter.config import Defaults, FileSdConfig
+from exporter.config import Defaults, FileSdConfig, load_config
 from exporter.targets import Target
 from exporter.targets.file_sd import FileDiscovery
 
@@ -66,10 +66,14 @@ def test_changes_are_seen(tmp_path: Path) -> None:
 
 BAD = {
     "no yaml": ("- targets: [", "line 1, column"),
-    "no list": ("targets: [a]", "Input should be a valid list"),
+    "no list": ("targets: [a]", "a list is needed"),
     "an unknown key": ("- targets: [a]\n  port: 25", "[0].port: there is no such key"),
     "no targets": ("- labels: {site: x}", "[0].targets: Field required"),
     "a name with a port": ("- targets: ['exch01:25']", "[0].targets[0]: name: 'exch01:25': a host name"),
+    "a label that UTF-8 cannot hold": (
+        '- targets: [a]\n  labels: {site: "\\ud800"}',
+        "a text that UTF-8 can hold is needed",
+    ),
     "a reserved label": ("- targets: [a]\n  labels: {job: x}", "reserved label name: job"),
     "an unknown setting": ("- targets: [a]\n  labels: {__port__: x}", "reserved label name: __port__"),
     "an unknown role": ("- targets: [a]\n  labels: {__role__: hub}", "role: 'hub'"),
@@ -80,7 +84,7 @@ BAD = {
 
 @pytest.mark.parametrize(("content", "message"), BAD.values(), ids=BAD)
 def test_a_file_that_becomes_invalid_keeps_its_old_targets(tmp_path: Path, content: str, message: str) -> None:
-    """And says so once for each change."""
+    """And says so once for each change, while it is counted as broken at each look."""
     discovery = _discovery(tmp_path)
     _write(tmp_path / "a.yml", "- targets: [exch01.test]")
     _write(tmp_path / "b.yml", "- targets: [exch02.test]")
@@ -93,6 +97,7 @@ def test_a_file_that_becomes_invalid_keeps_its_old_targets(tmp_path: Path, conte
     assert message in str(broken.errors[0])
     assert str(broken.errors[0]).startswith(str(tmp_path / "a.yml"))
     assert quiet.errors == ()
+    assert broken.broken == quiet.broken == 1
 
 
 def test_a_file_that_recovers_is_believed_again(tmp_path: Path) -> None:
@@ -119,6 +124,30 @@ def test_the_same_server_in_two_files_is_one_target(tmp_path: Path) -> None:
     _write(tmp_path / "a.yml", "- targets: [exch01.test]\n  labels: {site: a}")
     _write(tmp_path / "b.yml", "- targets: [exch01.test]\n  labels: {site: b}")
 
-    (target,) = _discovery(tmp_path).look().targets
+    found = _discovery(tmp_path).look()
 
-    assert dict(target.labels) == {"site": "a"}
+    assert [dict(target.labels) for target in found.targets] == [{"site": "a"}]
+    assert found.repeated == ("exch01.test",)
+
+
+def test_a_file_that_could_not_be_read_is_tried_again(tmp_path: Path) -> None:
+    """Rights that are mended do not change the content."""
+    (tmp_path / "a.yml").symlink_to(tmp_path / "elsewhere")
+    discovery = _discovery(tmp_path)
+    assert [discovery.look().broken, discovery.look().broken] == [1, 1]
+    _write(tmp_path / "elsewhere", "- targets: [exch01.test]")
+
+    assert _names(discovery.look().targets) == ["exch01.test"]
+
+
+def test_a_folder_with_brackets_is_a_folder(tmp_path: Path) -> None:
+    """Only what the configuration says is a pattern."""
+    folder = tmp_path / "[etc]"
+    folder.mkdir()
+    _write(folder / "a.yml", "- targets: [exch01.test]")
+    (folder / "tls-readiness.yml").write_text("file_sd_configs: [{files: ['a*.yml']}]")
+    config = load_config(folder / "tls-readiness.yml", ["wire-tls12", "wire-tls12-only"])
+
+    found = FileDiscovery(config.file_sd_configs, config.defaults, config.profiles).look()
+
+    assert _names(found.targets) == ["exch01.test"]

@@ -24,8 +24,9 @@ _MAX_RECORD: Final = 1 << 14  # a plaintext record's limit, RFC 5246 6.2.1
 _RECORD_TYPES: Final = frozenset(
     {ContentType.change_cipher_spec, ContentType.alert, ContentType.handshake, ContentType.application_data}
 )
-# The alerts that a server sends because it wants nothing to do with this hello. Others tell of something else: 80 of
-# its own trouble, 112 of a name that it does not know. Only 70 names the version; 40 and 71 may mean ciphers.
+# The alerts that a server sends because it can do nothing with this hello. Only 70 names the version; 40 and 71 may
+# mean ciphers, and 80 is what OpenSSL 3 says at its usual security level, which leaves TLS 1.0 and 1.1 no signature.
+# Other alerts tell of something else: 112 of a name that the server does not know.
 _REFUSALS: Final = frozenset(
     {
         AlertDescription.unexpected_message,
@@ -34,6 +35,7 @@ _REFUSALS: Final = frozenset(
         AlertDescription.decode_error,
         AlertDescription.protocol_version,
         AlertDescription.insufficient_security,
+        AlertDescription.internal_error,
     }
 )
 _WARNING: Final = 1

@@ -64,7 +64,8 @@ def converse(hello: Hello, dialogue: Dialogue | None) -> Conversation:
     except StartTlsError as error:
         return NoTls(error.reason, error.detail, error.farewell)
     except _EndedError as ended:
-        return NoTls(ended.reason, "it ended before STARTTLS was agreed")
+        silent = ended.reason is Reason.TLS_TIMEOUT
+        return NoTls(ended.reason, f"{'silence' if silent else 'the connection ended'} before STARTTLS was agreed")
     reader = AnswerReader(hello)
     say = hello.fresh()
     answer: Answer | None = None
@@ -112,7 +113,6 @@ class _Connection:
     def _writable(self) -> None:
         if self.answer.done():
             return
-        self._loop.remove_writer(self._fd)
         if not self._connected:
             error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error and error not in _RESET:
@@ -122,7 +122,9 @@ class _Connection:
             if error:
                 self._end(Reason.CONNECTION_RESET)
                 return
+            # Before writing ends, so that the loop keeps its handle on the socket: a quarter of a sweep's cost.
             self._loop.add_reader(self._fd, self._readable)
+        self._loop.remove_writer(self._fd)
         self._send()
 
     def _send(self) -> None:

@@ -3,7 +3,7 @@
 A refusal alone proves nothing: a server that limits its connections, restarts or chokes closes and resets as well, and
 Schannel refuses a disabled version by closing or resetting. So a refusal counts as *rejected* only beside an acceptance
 on the same endpoint before it and another after it, or when the server named the version as the cause: by alert 70, or
-by a ServerHello of a lower version. Where every version is refused, no refusal counts, not even alert 70.
+by a ServerHello of a lower version. Where nothing at all is accepted, no refusal counts, not even alert 70.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ def weigh(heard: Sequence[Heard], unasked: Missing, at: float) -> Accepted:
         details = "; ".join(dict.fromkeys(each.answer.detail for each in heard if isinstance(each.answer, Refused)))
         rejected = Unclear(Reason.ALL_REJECTED, details)
         heard = [Heard(each.offers, rejected if isinstance(each.answer, Refused) else each.answer) for each in heard]
+    alive = any(isinstance(each.answer, Chose) or _answered_lower(each.answer) for each in heard)
     chosen = {each.answer.protocol for each in heard if isinstance(each.answer, Chose)}
     accepted_at = [index for index, each in enumerate(heard) if isinstance(each.answer, Chose)]
     facts: dict[Protocol, Fact[bool]] = dict.fromkeys(Protocol, unasked)
@@ -51,8 +52,9 @@ def weigh(heard: Sequence[Heard], unasked: Missing, at: float) -> Accepted:
             continue
         protocol = each.offers[0]
         if protocol not in chosen:
-            proven = bool(accepted_at) and accepted_at[0] < index < accepted_at[-1]
-            facts[protocol] = _negative(each.answer, at, proven=proven)
+            between = bool(accepted_at) and accepted_at[0] < index < accepted_at[-1]
+            explicit = alive and isinstance(each.answer, Refused) and each.answer.explicit
+            facts[protocol] = _negative(each.answer, at, proven=between or explicit)
         elif isinstance(each.answer, Refused) and each.answer.explicit:
             facts[protocol] = Missing(Reason.CONTRADICTORY, f"accepted once, and {each.answer.detail}")
     return MappingProxyType(facts)
@@ -72,6 +74,10 @@ _EACH_ALONE: Final = {(protocol,) for protocol in Protocol}
 def _negative(answer: Refused | Unclear, at: float, *, proven: bool) -> Fact[bool]:
     if isinstance(answer, Unclear):
         return Missing(answer.reason, answer.detail)
-    if answer.explicit or proven:
+    if proven:
         return Known(value=False, at=at, reason=answer.reason, detail=answer.detail)
     return Missing(answer.reason, f"{answer.detail}, but nothing was accepted both before and after it")
+
+
+def _answered_lower(answer: Answer) -> bool:
+    return isinstance(answer, Refused) and answer.reason is Reason.WRONG_VERSION

@@ -137,7 +137,8 @@ class Hello:
 
     Attributes:
         offers: the versions that an answer may have; highest first.
-        wire: the record, without randomness of its own: `fresh` gives the bytes to send.
+        wire: the record with a random of zeros; `fresh` gives the bytes to send. The session id and the key share are
+            random, but the same for all uses of a hello: no handshake is ever finished.
     """
 
     offers: tuple[Protocol, ...]

@@ -16,7 +16,8 @@ from typing import Final
 
 MAX_ADDRESSES: Final = 8
 """Addresses of one name that are used at most."""
-_MAX_LOOKUPS: Final = 64  # at the same time, those that hang included
+_MAX_LOOKUPS: Final = 64  # waited for at the same time
+_MAX_THREADS: Final = 256  # the same, with those that hang and that nobody waits for any more
 
 
 class ResolveError(Exception):
@@ -28,13 +29,14 @@ class Resolver:
 
     def __init__(self) -> None:
         self._slots = asyncio.Semaphore(_MAX_LOOKUPS)
+        self._threads = 0
 
     async def resolve(self, host: str, timeout: float) -> tuple[str, ...]:
         """The addresses of a host in the system's order of preference (RFC 6724); an address is its own answer.
 
         Args:
             host: a name or an IP address.
-            timeout: seconds to wait at most.
+            timeout: seconds to wait for the resolver at most, once it is this lookup's turn.
 
         Raises:
             ResolveError: there is none, or not in time.
@@ -42,8 +44,7 @@ class Resolver:
         with contextlib.suppress(ValueError):
             return (str(ipaddress.ip_address(host)),)
         try:
-            async with asyncio.timeout(timeout):
-                await self._slots.acquire()
+            async with self._slots, asyncio.timeout(timeout):
                 return await self._start_lookup(host)
         except TimeoutError as error:
             raise ResolveError(f"{host}: no answer from the resolver within {timeout:g} s") from error
@@ -53,9 +54,11 @@ class Resolver:
     def _start_lookup(self, host: str) -> asyncio.Future[tuple[str, ...]]:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[tuple[str, ...]] = loop.create_future()
+        if self._threads >= _MAX_THREADS:
+            raise OSError(0, f"the resolver does not answer, {self._threads} lookups hang")
 
         def report(found: tuple[str, ...] | OSError) -> None:
-            self._slots.release()
+            self._threads -= 1
             if answer.done():  # nobody waits any more
                 return
             if isinstance(found, OSError):
@@ -67,6 +70,7 @@ class Resolver:
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(report, found)
 
+        self._threads += 1
         try:
             threading.Thread(target=_look_up, args=(host, post), name=f"resolve {host}", daemon=True).start()
         except RuntimeError as error:  # the process is at its limit of threads

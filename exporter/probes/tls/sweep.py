@@ -68,6 +68,9 @@ async def sweep(job: SweepJob) -> EndpointSweep:
     return await _Sweep(job).run()
 
 
+_DEADLINE = Missing(Reason.DEADLINE, "the sweep's time was over")
+
+
 class _Stop(Exception):  # noqa: N818 - not an error: the sweep is over, and this is what stands for the rest
     def __init__(self, missing: Missing) -> None:
         super().__init__()
@@ -87,7 +90,7 @@ class _Sweep:
         self._heard: list[Heard] = []
 
     async def run(self) -> EndpointSweep:
-        unasked = Missing(Reason.DEADLINE, f"the sweep's {self._job.timeout:g} s were over")
+        unasked = _DEADLINE
         door = Door.OPEN
         try:
             await self._all_versions()
@@ -152,7 +155,7 @@ class _Sweep:
         if left <= 0:
             if failures:
                 raise _most_telling(failures)
-            raise _Stop(Missing(Reason.DEADLINE, f"the sweep's {self._job.timeout:g} s were over"))
+            raise _Stop(_DEADLINE)
         return now + min(left, max(left / 2, self._job.timeout / 10))
 
 

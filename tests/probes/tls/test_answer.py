@@ -248,7 +248,7 @@ def test_ssl_3_0_to_the_opening_hello_is_a_refusal() -> None:
 # Unclear
 
 
-@pytest.mark.parametrize("code", [20, 22, 42, 48, 80, 86, 112, 120, 255])
+@pytest.mark.parametrize("code", [20, 22, 42, 48, 86, 112, 120, 255])
 def test_an_alert_about_something_else_is_unclear(code: int) -> None:
     answer = hear_both(ANY, alert(code))
     assert unclear(answer, Reason.TLS_ALERT)

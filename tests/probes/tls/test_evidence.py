@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from exporter.facts import Accepted, Known, Missing, Protocol, Reason
@@ -111,10 +111,24 @@ BY_NAME = pytest.mark.parametrize("refusal", [ALERT_70, LOWER])
 
 
 @BY_NAME
-def test_a_refusal_by_name_needs_no_acceptance_beside_it(refusal: Refused) -> None:
+def test_a_refusal_by_name_needs_no_acceptance_on_both_sides(refusal: Refused) -> None:
     """Alert 70, or a lower version chosen, is about the version and nothing else."""
-    facts = weighed(said(T13, refusal), said(T12, CLOSED))
-    assert words(facts) == {**dict.fromkeys(Protocol, Reason.DEADLINE), T13: False, T12: Reason.CONNECTION_CLOSED}
+    facts = weighed(said(T13, refusal), said(T12, CLOSED), said(T11))
+    assert words(facts) == {
+        **dict.fromkeys(Protocol, Reason.DEADLINE), T13: False, T12: Reason.CONNECTION_CLOSED, T11: True
+    }  # fmt: skip
+
+
+def test_where_nothing_is_accepted_alert_70_counts_no_more_than_other_refusals() -> None:
+    """Cut short, the same endpoint must not get a firmer verdict than after a whole sweep, which is all_rejected."""
+    facts = weighed(opened(ALERT_70), said(T10, ALERT_70), said(T12, ALERT_70))
+    assert words(facts) == {**dict.fromkeys(Protocol, Reason.DEADLINE), T10: Reason.TLS_ALERT, T12: Reason.TLS_ALERT}
+
+
+def test_a_lower_version_chosen_shows_that_the_server_speaks() -> None:
+    """It is an acceptance of something: no acceptance beside it is needed."""
+    facts = weighed(said(T13, LOWER), said(T12, LOWER))
+    assert words(facts) == {**dict.fromkeys(Protocol, Reason.DEADLINE), T13: False, T12: False}
 
 
 @BY_NAME
@@ -283,6 +297,8 @@ def test_only_what_was_refused_by_name_or_between_acceptances_is_rejected(heard:
 def test_one_more_refusal_never_makes_another_version_accepted_or_rejected(
     heard: list[Heard], place: int, protocol: Protocol, refusal: Refused
 ) -> None:
+    """But for a lower version chosen: that shows a server that speaks, and makes others' alert 70 count."""
+    assume(refusal.reason is not Reason.WRONG_VERSION)
     before = words(weighed(*heard))
     more = [*heard[:place], said(protocol, refusal), *heard[place:]]
     for other, word in words(weighed(*more)).items():

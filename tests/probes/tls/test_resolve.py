@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from exporter.probes.tls.resolve import _MAX_LOOKUPS, MAX_ADDRESSES, ResolveError, Resolver
+from exporter.probes.tls.resolve import _MAX_LOOKUPS, _MAX_THREADS, MAX_ADDRESSES, ResolveError, Resolver
 
 
 @pytest.fixture
@@ -115,16 +115,31 @@ async def test_lookups_that_hang_do_not_delay_another(hanging: threading.Event) 
     assert {type(outcome) for outcome in outcomes} == {ResolveError}
 
 
+@pytest.mark.usefixtures("hanging")
+async def test_lookups_that_hung_keep_no_place() -> None:
+    """Once nobody waits for them, others get their turn, and the clock starts with the turn."""
+    resolver = Resolver()
+    stuck = [asyncio.create_task(resolver.resolve(f"{number}.hang.invalid", 1)) for number in range(_MAX_LOOKUPS)]
+    await asyncio.sleep(0.1)
+    assert await resolver.resolve("localhost", 0.5)
+    outcomes = await asyncio.gather(*stuck, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {ResolveError}
+
+
 async def test_the_number_of_threads_is_bounded_and_comes_back(hanging: threading.Event) -> None:
-    """Lookups that hang for ever are waited out, not piled up; addresses go on answering."""
+    """Lookups that hang for ever pile up to a limit only; addresses go on answering."""
     resolver = Resolver()
     before = threading.active_count()
-    names = [f"{number}.hang.invalid" for number in range(3 * _MAX_LOOKUPS)]
+    names = [f"{number}.hang.invalid" for number in range(_MAX_THREADS + _MAX_LOOKUPS)]
     outcomes = await asyncio.gather(*(resolver.resolve(name, 0.5) for name in names), return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} == {ResolveError}
-    assert threading.active_count() - before <= _MAX_LOOKUPS
+    assert threading.active_count() - before <= _MAX_THREADS
+    assert "lookups hang" in str(outcomes[-1])
     assert await resolver.resolve("127.0.0.1", 1) == ("127.0.0.1",)
     hanging.set()
+    async with asyncio.timeout(10):
+        while resolver._threads:
+            await asyncio.sleep(0.01)
     assert await resolver.resolve("localhost", 10)
 
 

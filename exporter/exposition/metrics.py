@@ -1,0 +1,312 @@
+"""The metrics: names, labels, help, and how their samples follow from a picture of the fleet.
+
+`SERVER_METRICS` and `FLEET_METRICS` are the one place with them.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, Literal, TypeAlias, TypeVar
+
+import exporter
+from exporter.facts import EndpointFacts, Known, Missing, Reason
+from exporter.snapshot import ServerSnapshot, Snapshot
+from exporter.verdicts import ProfileState, RuleState
+
+Sample: TypeAlias = tuple[Sequence[str], float]
+Picture = TypeVar("Picture", ServerSnapshot, Snapshot)
+
+_IN_BACKGROUND: Final = " Collected in the background."
+
+
+@dataclass(frozen=True, slots=True)
+class Family(Generic[Picture]):
+    """A metric family: what it is called, what it means, and how its samples follow from a picture."""
+
+    name: str
+    kind: Literal["gauge", "counter"]
+    help: str
+    labels: tuple[str, ...]
+    samples: Callable[[Picture], Iterable[Sample]]
+
+
+def _server_state(server: ServerSnapshot) -> Iterator[Sample]:
+    for profile, verdict in server.profiles.items():
+        for state in ProfileState:
+            yield (server.target.name, profile, state), float(verdict.state is state)
+
+
+def _server_expected(server: ServerSnapshot) -> Iterator[Sample]:
+    if server.target.expect:
+        yield (server.target.name, server.target.expect), 1.0
+
+
+def _server_info(server: ServerSnapshot) -> Iterator[Sample]:
+    yield (server.target.name, server.target.role, "", "", "", "", ""), 1.0
+
+
+def _rule_failed(server: ServerSnapshot) -> Iterator[Sample]:
+    for verdict in server.verdicts:
+        if verdict.state in {RuleState.PASSED, RuleState.FAILED, RuleState.WAIVED}:
+            yield (server.target.name, verdict.rule.id), float(verdict.state is RuleState.FAILED)
+
+
+def _rule_unknown(server: ServerSnapshot) -> Iterator[Sample]:
+    for verdict in server.verdicts:
+        if verdict.state is not RuleState.NOT_APPLICABLE:
+            yield (server.target.name, verdict.rule.id), float(verdict.state is RuleState.UNKNOWN)
+
+
+def _in_use(server: ServerSnapshot) -> Iterator[tuple[tuple[str, str, str], EndpointFacts]]:
+    for facts in server.facts.endpoints:
+        if facts.in_use:
+            yield (server.target.name, facts.endpoint, facts.service), facts
+
+
+def _protocol_accepted(server: ServerSnapshot) -> Iterator[Sample]:
+    for labels, facts in _in_use(server):
+        for protocol, fact in facts.accepted.items():
+            if isinstance(fact, Known):
+                yield (*labels, protocol), float(fact.value)
+
+
+def _protocol_unknown(server: ServerSnapshot) -> Iterator[Sample]:
+    for labels, facts in _in_use(server):
+        for protocol, fact in facts.accepted.items():
+            if isinstance(fact, Missing):
+                yield (*labels, protocol, fact.reason), 1.0
+
+
+def _endpoint_info(server: ServerSnapshot) -> Iterator[Sample]:
+    for labels, facts in _in_use(server):
+        yield (*labels, facts.origin, facts.address), 1.0
+
+
+def _endpoint_up(server: ServerSnapshot) -> Iterator[Sample]:
+    for labels, facts in _in_use(server):
+        if facts.speaks_tls is not None:
+            yield labels, float(facts.speaks_tls)
+
+
+def _endpoint_probe_duration(server: ServerSnapshot) -> Iterator[Sample]:
+    for labels, facts in _in_use(server):
+        if facts.tried_at:
+            yield labels, facts.duration
+
+
+def _observation_success(server: ServerSnapshot) -> Iterator[Sample]:
+    if server.sweep.success is not None:
+        yield (server.target.name, "sweep"), float(server.sweep.success)
+
+
+def _observation_last_success(server: ServerSnapshot) -> Iterator[Sample]:
+    if server.target.ports:
+        yield (server.target.name, "sweep"), server.sweep.last_success
+
+
+def _observation_duration(server: ServerSnapshot) -> Iterator[Sample]:
+    if server.sweep.success is not None:
+        yield (server.target.name, "sweep"), server.sweep.duration
+
+
+_ENDPOINT: Final = ("server", "endpoint", "service")
+
+SERVER_METRICS: Final[tuple[Family[ServerSnapshot], ...]] = (
+    Family(
+        "tls_readiness_server_state",
+        "gauge",
+        "Whether the server meets the profile: the one state that holds is 1." + _IN_BACKGROUND,
+        ("server", "profile", "state"),
+        _server_state,
+    ),
+    Family(
+        "tls_readiness_server_expected",
+        "gauge",
+        "1 where the configuration declares that the server meets the profile.",
+        ("server", "profile"),
+        _server_expected,
+    ),
+    Family(
+        "tls_readiness_server_info",
+        "gauge",
+        "What the server is; an unknown field is empty." + _IN_BACKGROUND,
+        ("server", "role", "exchange", "exchange_build", "windows", "windows_build", "dotnet"),
+        _server_info,
+    ),
+    Family(
+        "tls_readiness_rule_failed",
+        "gauge",
+        "1 where the readiness rule failed, 0 where it passed; absent while unknown." + _IN_BACKGROUND,
+        ("server", "rule"),
+        _rule_failed,
+    ),
+    Family(
+        "tls_readiness_rule_unknown",
+        "gauge",
+        "1 where the readiness rule could not be judged; absent where it does not apply." + _IN_BACKGROUND,
+        ("server", "rule"),
+        _rule_unknown,
+    ),
+    Family(
+        "tls_readiness_protocol_accepted",
+        "gauge",
+        "1 where the endpoint accepts the protocol version, 0 where it rejects it; absent while unknown."
+        + _IN_BACKGROUND,
+        (*_ENDPOINT, "protocol"),
+        _protocol_accepted,
+    ),
+    Family(
+        "tls_readiness_protocol_unknown",
+        "gauge",
+        "1 while it is unknown whether the endpoint accepts the protocol version, with the reason." + _IN_BACKGROUND,
+        (*_ENDPOINT, "protocol", "reason"),
+        _protocol_unknown,
+    ),
+    Family(
+        "tls_readiness_endpoint_info",
+        "gauge",
+        "An endpoint that counts, where it comes from, and the address that was observed last." + _IN_BACKGROUND,
+        (*_ENDPOINT, "origin", "address"),
+        _endpoint_info,
+    ),
+    Family(
+        "tls_readiness_endpoint_up",
+        "gauge",
+        "1 if the last sweep saw the endpoint speak TLS in some version." + _IN_BACKGROUND,
+        _ENDPOINT,
+        _endpoint_up,
+    ),
+    Family(
+        "tls_readiness_endpoint_probe_duration_seconds",
+        "gauge",
+        "How long the last sweep of the endpoint took." + _IN_BACKGROUND,
+        _ENDPOINT,
+        _endpoint_probe_duration,
+    ),
+    Family(
+        "tls_readiness_observation_success",
+        "gauge",
+        "1 if the last attempt to observe the server decided something about every endpoint that counts."
+        + _IN_BACKGROUND,
+        ("server", "kind"),
+        _observation_success,
+    ),
+    Family(
+        "tls_readiness_observation_last_success_timestamp_seconds",
+        "gauge",
+        "When the server was last observed successfully; 0 never." + _IN_BACKGROUND,
+        ("server", "kind"),
+        _observation_last_success,
+    ),
+    Family(
+        "tls_readiness_observation_duration_seconds",
+        "gauge",
+        "How long the last attempt to observe the server took." + _IN_BACKGROUND,
+        ("server", "kind"),
+        _observation_duration,
+    ),
+)
+"""What each server contributes."""
+
+
+def _build_info(_: Snapshot) -> Iterator[Sample]:
+    yield (exporter.__version__, exporter.REVISION, platform.python_version()), 1.0
+
+
+def _profile_rule_info(snapshot: Snapshot) -> Iterator[Sample]:
+    severities = {rule.id: rule.severity for rule in snapshot.rules}
+    for profile, rules in snapshot.profiles.items():
+        for rule in rules:
+            yield (profile, rule, severities[rule]), 1.0
+
+
+def _failures(snapshot: Snapshot) -> Iterator[Sample]:
+    for kind in snapshot.observations:
+        for reason in Reason:
+            yield (kind, reason), float(snapshot.failures.get((kind, reason), 0))
+
+
+FLEET_METRICS: Final[tuple[Family[Snapshot], ...]] = (
+    Family(
+        "tls_readiness_build_info",
+        "gauge",
+        "The exporter that is running.",
+        ("version", "revision", "python_version"),
+        _build_info,
+    ),
+    Family(
+        "tls_readiness_config_last_reload_successful",
+        "gauge",
+        "1 if the last attempt to load the configuration succeeded.",
+        (),
+        lambda snapshot: [((), float(snapshot.config_ok))],
+    ),
+    Family(
+        "tls_readiness_config_last_reload_success_timestamp_seconds",
+        "gauge",
+        "When the configuration was last loaded successfully.",
+        (),
+        lambda snapshot: [((), snapshot.config_loaded_at)],
+    ),
+    Family(
+        "tls_readiness_profile_rule_info",
+        "gauge",
+        "The readiness rules of each profile in use.",
+        ("profile", "rule", "severity"),
+        _profile_rule_info,
+    ),
+    Family(
+        "tls_readiness_observation_interval_seconds",
+        "gauge",
+        "How often this kind of observation is made.",
+        ("kind",),
+        lambda snapshot: [((kind,), each.interval) for kind, each in snapshot.observations.items()],
+    ),
+    Family(
+        "tls_readiness_observation_max_age_seconds",
+        "gauge",
+        "How long the outcome of this kind of observation stands.",
+        ("kind",),
+        lambda snapshot: [((kind,), each.max_age) for kind, each in snapshot.observations.items()],
+    ),
+    Family(
+        "tls_readiness_observation_failures_total",
+        "counter",
+        "Endpoints that an observation decided nothing about, by the reason." + _IN_BACKGROUND,
+        ("kind", "reason"),
+        _failures,
+    ),
+    Family(
+        "tls_readiness_sd_discovered_targets",
+        "gauge",
+        "Servers that this discovery mechanism found.",
+        ("mechanism",),
+        lambda snapshot: [((name,), float(each.targets)) for name, each in snapshot.discovery.items()],
+    ),
+    Family(
+        "tls_readiness_sd_refresh_failures_total",
+        "counter",
+        "Target files or answers that could not be used.",
+        ("mechanism",),
+        lambda snapshot: [((name,), float(each.failures)) for name, each in snapshot.discovery.items()],
+    ),
+)
+"""What the fleet as a whole contributes."""
+
+SERVER_LABELS: Final = "tls_readiness_server_labels"
+"""The one family whose label names the configuration sets."""
+
+
+def server_labels(snapshot: Snapshot) -> Family[Snapshot]:
+    """The family of the configured labels: the union over all servers, empty where a server has none."""
+    names = tuple(sorted({name for server in snapshot.servers for name in server.target.labels}))
+
+    def samples(snapshot: Snapshot) -> Iterator[Sample]:
+        for server in snapshot.servers:
+            yield (server.target.name, *(server.target.labels.get(name, "") for name in names)), 1.0
+
+    return Family(
+        SERVER_LABELS, "gauge", "The labels that the configuration gives to the server.", ("server", *names), samples
+    )
