@@ -104,8 +104,8 @@ def _nginx(*accepted: Protocol) -> Row:
     return Row(frozenset(accepted), "nginx", tuple(spelled[version] for version in accepted))
 
 
-def _postfix(accepted: Sequence[Protocol], protocols: str) -> Row:
-    return Row(frozenset(accepted), "postfix", (protocols,), service="smtp")
+def _postfix(accepted: Sequence[Protocol], protocols: str, level: str = "may") -> Row:
+    return Row(frozenset(accepted), "postfix", (protocols, level), service="smtp")
 
 
 def _dovecot(lowest: Protocol, minimum: str, service: str) -> Row:
@@ -137,6 +137,8 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType({
     "openssl-ecdsa-tls1.2-to-tls1.3": _openssl((T12, T13), certificate="ecdsa"),
     "openssl-client-certificate": _openssl((T10, T11, T12, T13), "-Verify", "1"),
     "openssl-hello-retry-request": _openssl((T12, T13), "-groups", "P-384"),
+    # As it comes: TLS 1.0 and 1.1 are not switched off, but no signature is left for them, and it answers alert 80.
+    "openssl-as-it-comes": Row(frozenset({T12, T13}), "openssl"),
     "openssl-ipv6": _openssl((T12, T13), address="::1"),
 
     "gnutls-tls1.0-to-tls1.3": _gnutls((T10, T11, T12, T13)),
@@ -175,8 +177,8 @@ TABLE: Final[Mapping[str, Row]] = MappingProxyType({
 
     "postfix-25-tls1.0-to-tls1.2": _postfix((T10, T11, T12), ">=TLSv1, <=TLSv1.2"),
     "postfix-25-tls1.0-to-tls1.3": _postfix((T10, T11, T12, T13), ">=TLSv1"),
-    "postfix-587-tls1.2-to-tls1.3": _postfix((T12, T13), ">=TLSv1.2"),
-    "postfix-587-tls1.0-and-tls1.2": _postfix((T10, T12), "TLSv1, TLSv1.2"),
+    "postfix-587-tls1.2-to-tls1.3": _postfix((T12, T13), ">=TLSv1.2", "encrypt"),
+    "postfix-587-tls1.0-and-tls1.2": _postfix((T10, T12), "TLSv1, TLSv1.2", "encrypt"),
 
     "dovecot-imap-tls1.0-to-tls1.3": _dovecot(T10, "TLSv1", "imap"),
     "dovecot-imaps-tls1.0-to-tls1.3": _dovecot(T10, "TLSv1", "tls"),
@@ -350,11 +352,12 @@ tls_low_cipherlist = ALL:@SECLEVEL=0
             "proxymap unix - - n - - proxymap",
         ]
         for server in servers:
-            protocols = server.row.options[0]
+            protocols, level = server.row.options
             lines += [
                 f"{server.row.address}:{server.port} inet n - n - - smtpd",
                 f"  -o {{ smtpd_tls_protocols = {protocols} }}",
                 f"  -o {{ smtpd_tls_mandatory_protocols = {protocols} }}",
+                f"  -o {{ smtpd_tls_security_level = {level} }}",
             ]
         (folder / "conf" / "master.cf").write_text("\n".join(lines) + "\n")
         configuration = str(folder / "conf")

@@ -1,4 +1,4 @@
-"""The arrows of docs/design: who may import whom, and which file owns which foreign library."""
+"""The one direction of data: who may import whom, and which file owns which foreign library."""
 
 from __future__ import annotations
 

@@ -1,0 +1,178 @@
+"""Measure everything and print one table. Exit 1 if a target was missed."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+from benchmarks import jobs
+from benchmarks.daemon import Daemon, daemon
+from benchmarks.figures import Figure, by_turns, percentile, print_table, spread
+from benchmarks.fleet import fleet, partly_silent
+from benchmarks.servers import Relay, deaf_port, free_ports, nginx, silent_port
+
+ROUNDS: Final = 5
+LOOPS: Final = {"asyncio": False, "uvloop": True}
+# A sweep of the fleet takes longer than this interval: the loop is never idle while it is scraped. The age is one that
+# such a sweep keeps to, or its answers would go stale meanwhile.
+WITHOUT_REST: Final = {"interval": "5s", "timeout": "5s", "max_age": "10m"}
+
+
+def main() -> int:
+    ports = free_ports(9)
+    modern, legacy = ports[:8], ports[8:]
+    figures: list[Figure] = []
+    with nginx(modern, legacy):
+        figures += [_connections("TLS 1.2 only", modern[0]), _connections("TLS 1.0 to 1.2", legacy[0])]
+        for measure in (_speed, _silence, _service):
+            print(f"{len(figures)} figures measured, next: {measure.__name__}", file=sys.stderr)
+            figures += measure(modern)
+    print_table(figures)
+    return 1 if any(each.met is False for each in figures) else 0
+
+
+def _connections(what: str, port: int) -> Figure:
+    """TCP connections that one sweep of a healthy endpoint costs it."""
+    counts = []
+    for job in ("ours", "sslscan", "sslyze"):
+        with Relay(port) as relay:
+            address = f"127.0.0.1:{relay.port}"
+            if job == "ours":
+                outcome = jobs.run_job(jobs.ours, config=_one(relay.port), uvloop=False)
+                assert outcome["undecided"] == 0
+            else:
+                jobs.run_job(jobs.sslscan if job == "sslscan" else jobs.sslyze, addresses=[address])
+            counts.append(relay.accepted)
+    ours, sslscan, sslyze = counts
+    return Figure(f"connections to an endpoint, {what}", "<= 8", str(ours), ours <= 8, str(sslscan), str(sslyze), "")
+
+
+def _one(port: int) -> dict[str, Any]:
+    endpoints = [{"port": port, "service": "https"}]
+    return {"servers": [{"name": "host0001.bench.test", "address": "127.0.0.1", "endpoints": endpoints}]}
+
+
+def _speed(ports: Sequence[int]) -> list[Figure]:
+    """Endpoints swept in a second of CPU time, six versions each."""
+    addresses = [f"127.1.0.{number}:{ports[0]}" for number in range(1, 41)]
+    config = fleet(125, ports)
+
+    def ours(*, uvloop: bool) -> float:
+        return _rate(jobs.run_job(jobs.ours, config=config, uvloop=uvloop, warm=1))
+
+    on_asyncio, on_uvloop, sslscan, sslyze = by_turns(
+        ROUNDS,
+        lambda: ours(uvloop=False),
+        lambda: ours(uvloop=True),
+        lambda: _rate(jobs.run_job(jobs.sslscan, addresses=addresses)),
+        lambda: _rate(jobs.run_job(jobs.sslyze, addresses=addresses[:2])),
+    )
+    first = _rate(jobs.run_job(jobs.ours, config=config, uvloop=False))
+    rows = []
+    for loop, rates, target in (("asyncio", on_asyncio, 700), ("uvloop", on_uvloop, 1000)):
+        rate = statistics.median(rates)
+        times = [
+            f"{rate / statistics.median(peer):.3g} x {name}"
+            for peer, name in ((sslscan, "sslscan"), (sslyze, "sslyze"))
+        ]
+        rows.append(
+            Figure(
+                f"endpoints per CPU-second, {loop}",
+                f">= {target:,}",
+                spread(rates),
+                rate >= target,
+                spread(sslscan),
+                spread(sslyze),
+                ", ".join(times) + (f"; first sweep {first:.0f}" if loop == "asyncio" else ""),
+            )
+        )
+    return rows
+
+
+def _rate(outcome: dict[str, Any]) -> float:
+    assert not outcome.get("undecided")
+    return float(outcome["endpoints"] / outcome["cpu"])
+
+
+def _silence(ports: Sequence[int]) -> list[Figure]:
+    """How long a sweep of 1,000 endpoints takes of which 200 never answer."""
+    kinds: dict[str, AbstractContextManager[int]] = {
+        "accept and say nothing": silent_port(),
+        "answer no SYN": deaf_port(),
+    }
+    rows = []
+    for kind, silence in kinds.items():
+        with silence as mute:
+            outcome = jobs.run_job(jobs.ours, config=partly_silent(1000, 200, ports[0], mute), uvloop=False)
+        rows.append(
+            Figure(
+                f"1,000 endpoints, 200 {kind}, s",
+                "<= 25",
+                f"{outcome['wall']:.1f}",
+                outcome["wall"] <= 25 and outcome["undecided"] == 200,
+                other=f"{outcome['undecided']} undecided, {outcome['cpu']:.1f} CPU-s; time-out 10 s",
+            )
+        )
+    return rows
+
+
+def _service(ports: Sequence[int]) -> list[Figure]:
+    """A daemon that watches 1,000 servers x 8 endpoints without rest while ten scrapers scrape it."""
+    rows = []
+    for loop, uvloop in LOOPS.items():
+        with daemon(fleet(1000, ports, **WITHOUT_REST), uvloop=uvloop) as exporter:
+            exporter.wait_until_ready(120)
+            rows += _scrapes(exporter, loop)
+    return rows
+
+
+def _scrapes(exporter: Daemon, loop: str) -> list[Figure]:
+    _, text = exporter.get("/metrics")
+    series = sum(not line.startswith(b"#") for line in text.splitlines())
+    plain = float(jobs.run_job(jobs.plain_client, series=series)["seconds"])
+    rows = []
+    for how, together, target in (("each at its own moments", False, 50), ("all at once", True, None)):
+        cpu = exporter.cpu_seconds()
+        outcome = jobs.run_job(
+            jobs.scrape, port=exporter.port, scrapers=10, scrapes=40, interval=1.0, together=together
+        )
+        cpu = exporter.cpu_seconds() - cpu
+        seconds = outcome["seconds"]
+        middle, p99 = percentile(seconds, 0.5), percentile(seconds, 0.99)
+        rows.append(
+            Figure(
+                f"scrape p99, ten scrapers, {how}, {loop}, ms",
+                f"<= {target}" if target else "",
+                f"{p99 * 1000:.1f}",
+                p99 * 1000 <= target if target else None,
+                other=f"median {middle * 1000:.1f}, longest {seconds[-1] * 1000:.1f}, {len(seconds)} scrapes; "
+                f"{cpu / 40:.0%} of a core",
+            )
+        )
+    rows.append(
+        Figure(
+            f"a scrape of {series:,} series, median, {loop}, ms",
+            "",
+            f"{middle * 1000:.1f}",
+            other=f"prometheus_client by itself {plain * 1000:.0f} ms: {plain / middle:.0f} x; "
+            f"{len(text) / 1e6:.1f} MB plain, {outcome['bytes'] / 1e6:.2f} MB gzip",
+        )
+    )
+    highest = exporter.megabytes("VmHWM")
+    rows.append(
+        Figure(
+            f"memory at its highest, 1,000 servers x 8, {loop}, MB",
+            "<= 200",
+            f"{highest:.0f}",
+            highest <= 200,
+            other=f"{exporter.megabytes('VmRSS'):.0f} at the end",
+        )
+    )
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())
