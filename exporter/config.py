@@ -188,7 +188,7 @@ class ProbeConfig(_Observation):
 
     interval: Annotated[Duration, Field(ge=1)] = 3600.0
     timeout: Annotated[Duration, Field(gt=0)] = 10.0
-    parallel_endpoints: Annotated[int, Field(ge=1, le=1000)] = 128
+    parallel_endpoints: Annotated[int, Field(ge=1, le=1000)] = 100
     parallel_endpoints_per_server: Annotated[int, Field(ge=1, le=16)] = 2
 
 

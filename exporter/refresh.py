@@ -146,7 +146,8 @@ class Refresh:
         for gone in known.values():
             gone.stop()
         added, removed = self._watched.keys() - before.keys(), before.keys() - self._watched.keys()
-        log.info("targets changed", servers=len(targets), added=sorted(added), removed=sorted(removed))
+        if self._running:
+            log.info("targets changed", servers=len(targets), added=sorted(added), removed=sorted(removed))
         self._changed.set()
 
     def _watch(self, target: Target, before: _Watched | None) -> None:

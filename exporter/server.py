@@ -22,6 +22,8 @@ from exporter.snapshot import Store
 
 MAX_CONNECTIONS: Final = 512
 """Open connections at most; the next one takes the place of the oldest."""
+SEND_BUFFER: Final = 1 << 20
+"""Bytes that a connection may have on their way, as far as the system lets us: a large fleet's metrics in one go."""
 IDLE_SECONDS: Final = 75.0
 """How long a connection may stay open without a request. Longer than the usual scrape interval of a minute."""
 
@@ -92,6 +94,7 @@ class Server:
     async def _accept(self, listener: socket.socket, http: web.Server) -> None:
         loop = asyncio.get_running_loop()
         listener.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         while True:
             try:
                 connection, _ = await loop.sock_accept(listener)
