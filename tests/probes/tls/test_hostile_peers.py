@@ -663,7 +663,12 @@ async def test_smtp_says_no_and_gets_a_quit(step: str, code: bytes, reason: Reas
         await smtp_until_tls(caller, {step: code + b" no\r\n"})
         farewells.append(await caller.line())
 
-    found = await sweep_of(script, "smtp")
+    async with serving(script) as peer:
+        found = await swept(job_for(peer.port, "smtp"))
+        async with asyncio.timeout(5):  # the peer reads it after we have hung up
+            while not farewells:
+                await asyncio.sleep(0.01)
+
     assert words(found) == all_unknown(reason)
     assert farewells == [b"QUIT\r\n"]
 
