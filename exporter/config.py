@@ -127,6 +127,11 @@ def _host(text: object) -> object:
     return text
 
 
+def name_key(name: str) -> str:
+    """What tells a server from others: names are compared as DNS does."""
+    return name.lower().removesuffix(".")
+
+
 def _label_value(text: str) -> str:
     try:
         text.encode()
@@ -228,11 +233,6 @@ class ServerConfig(_Model):
     labels: Mapping[LabelName, LabelValue] = Field(default_factory=dict)
     expect: str | None = None
 
-    @property
-    def key(self) -> str:
-        """What tells it from other servers: names are compared as DNS does."""
-        return self.name.lower().removesuffix(".")
-
     @model_validator(mode="before")
     @classmethod
     def _name_alone(cls, value: Any) -> Any:
@@ -307,7 +307,7 @@ class Config(_Model):
     def _consistent(cls, servers: tuple[ServerConfig, ...], info: ValidationInfo) -> tuple[ServerConfig, ...]:
         first: dict[str, int] = {}
         for index, server in enumerate(servers):
-            before = first.setdefault(server.key, index)
+            before = first.setdefault(name_key(server.name), index)
             if before != index:
                 raise ValueError(f"[{index}]: {server.name!r} is there already, [{before}]")
             if server.expect is not None and server.expect not in info.data.get("profiles", (server.expect,)):

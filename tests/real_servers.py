@@ -35,6 +35,7 @@ from tlslite.errors import BaseTLSException
 from tlslite.messages import ClientHello
 from tlslite.utils.codec import Parser
 
+from exporter.demo import begin_tls
 from exporter.facts import Protocol
 
 S2, S3, T10, T11, T12, T13 = Protocol
@@ -588,7 +589,7 @@ class _TlsliteHandler(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         self.request.settimeout(10)
         with suppress(OSError, BaseTLSException, SyntaxError):
-            if self.server.smtp and not self._begin_tls():
+            if self.server.smtp and not begin_tls(self.request):
                 return
             first = self._peek(5)
             hello = self._peek_hello(first) if first[:1] == b"\x16" else None
@@ -618,24 +619,6 @@ class _TlsliteHandler(socketserver.BaseRequestHandler):
         parser = Parser(bytearray(record[5:]))
         parser.get(1)
         return ClientHello().parse(parser)
-
-    def _begin_tls(self) -> bool:
-        """Enough of SMTP (RFC 5321, 3207) for a client that wants TLS."""
-        self.request.sendall(b"220 mail.example.test ESMTP\r\n")
-        with self.request.makefile("rb", buffering=0) as commands:
-            for line in iter(lambda: commands.readline(1024), b""):
-                match line.upper().split()[:1]:
-                    case [b"EHLO"]:
-                        self.request.sendall(b"250-mail.example.test\r\n250 STARTTLS\r\n")
-                    case [b"STARTTLS"]:
-                        self.request.sendall(b"220 Ready to start TLS\r\n")
-                        return True
-                    case [b"QUIT"]:
-                        self.request.sendall(b"221 Bye\r\n")
-                        return False
-                    case _:
-                        self.request.sendall(b"502 Not here\r\n")
-        return False
 
 
 _SSL2_CIPHER_KINDS: Final = bytes.fromhex("010080 020080 030080 040080 050080 060040 0700c0")

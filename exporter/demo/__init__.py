@@ -5,6 +5,7 @@ The endpoints are tlslite-ng servers in threads of this process, each with the p
 
 from __future__ import annotations
 
+import socket
 import socketserver
 import threading
 from collections.abc import Mapping
@@ -110,7 +111,7 @@ class _Handler(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         self.request.settimeout(10)
         with suppress(OSError, BaseTLSException, SyntaxError, ValueError):
-            if self.server.starttls and not self._begin_tls():
+            if self.server.starttls and not begin_tls(self.request):
                 return
             connection = TLSConnection(self.request)
             connection.handshakeServer(
@@ -118,20 +119,21 @@ class _Handler(socketserver.BaseRequestHandler):
             )
             connection.close()
 
-    def _begin_tls(self) -> bool:
-        """Enough of SMTP (RFC 5321, 3207) for a client that wants TLS."""
-        self.request.sendall(b"220 mail.demo.test ESMTP simulation\r\n")
-        commands = self.request.makefile("rb", buffering=0)
+
+def begin_tls(connection: socket.socket) -> bool:
+    """Enough of SMTP (RFC 5321, 3207) for a client that wants TLS; False if it leaves without."""
+    connection.sendall(b"220 mail.demo.test ESMTP simulation\r\n")
+    with connection.makefile("rb", buffering=0) as commands:
         for line in iter(lambda: commands.readline(1024), b""):
-            match line.split()[:1]:
+            match line.upper().split()[:1]:
                 case [b"EHLO"]:
-                    self.request.sendall(b"250-mail.demo.test\r\n250 STARTTLS\r\n")
+                    connection.sendall(b"250-mail.demo.test\r\n250 STARTTLS\r\n")
                 case [b"STARTTLS"]:
-                    self.request.sendall(b"220 Ready to start TLS\r\n")
+                    connection.sendall(b"220 Ready to start TLS\r\n")
                     return True
                 case [b"QUIT"]:
-                    self.request.sendall(b"221 Bye\r\n")
+                    connection.sendall(b"221 Bye\r\n")
                     return False
                 case _:
-                    self.request.sendall(b"502 Not in this simulation\r\n")
-        return False
+                    connection.sendall(b"502 Not in this simulation\r\n")
+    return False

@@ -9,7 +9,8 @@ from __future__ import annotations
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -36,11 +37,25 @@ class _Families(Collector):
         return self._families
 
 
-def _heads(families: Iterable[Family[Any]], encode: Callable[[Collector], bytes]) -> list[bytes]:
-    """The HELP and TYPE lines of each family, as the client library writes them in one of the formats."""
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """A family's HELP and TYPE lines in each format, plain and deflated."""
+
+    text: tuple[bytes, bytes]
+    openmetrics: tuple[bytes, bytes]
+
+
+def _heads(families: Iterable[Family[Any]]) -> list[_Head]:
+    """The heads of families, as the client library writes them. They are the same for every snapshot."""
     kinds = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily}
     empty = _Families([kinds[family.kind](family.name, family.help, labels=family.labels) for family in families])
-    return [b"# HELP " + head for head in encode(empty).removesuffix(_END).split(b"# HELP ")[1:]]
+    texts, openmetrics = (
+        [b"# HELP " + head for head in encode(empty).removesuffix(_END).split(b"# HELP ")[1:]]
+        for encode in (generate_latest, generate_openmetrics)
+    )
+    return [
+        _Head((text, _deflate(text)), (other, _deflate(other))) for text, other in zip(texts, openmetrics, strict=True)
+    ]
 
 
 def _lines(family: Family[Any], picture: Any) -> bytes:
@@ -94,11 +109,11 @@ class Exposition:
         self._text = _Body()
         self._openmetrics = _Body()
 
-    def add(self, text_head: bytes, openmetrics_head: bytes, lines: bytes) -> None:
+    def add(self, head: _Head, lines: bytes) -> None:
         """Append a family. What both formats share is compressed once."""
         shared = _deflate(lines)
-        for body, head in ((self._text, text_head), (self._openmetrics, openmetrics_head)):
-            body.add(head, _deflate(head))
+        for body, plain, deflated in ((self._text, *head.text), (self._openmetrics, *head.openmetrics)):
+            body.add(plain, deflated)
             body.add(lines, shared)
 
     def answer(self, accept: str, live: Collector) -> tuple[bytes, str]:
@@ -118,6 +133,8 @@ class Renderer:
 
     def __init__(self) -> None:
         self._fragments: dict[str, tuple[ServerSnapshot, list[bytes]]] = {}
+        self._fleet_heads = _heads([*FLEET_METRICS, server_labels(Snapshot(at=0.0))])
+        self._server_heads = _heads(SERVER_METRICS)
 
     def render(self, snapshot: Snapshot) -> Exposition:
         """Render a snapshot."""
@@ -129,16 +146,12 @@ class Renderer:
                 known = (server, [_lines(family, server) for family in SERVER_METRICS])
                 time.sleep(_BREATH)
             self._fragments[name] = known
-        fleet = (*FLEET_METRICS, server_labels(snapshot))
-        bodies = [_lines(family, snapshot) for family in fleet]
         fragments = [fragment for _, fragment in self._fragments.values()]
         exposition = Exposition()
-        families: list[Family[Any]] = [*fleet, *SERVER_METRICS]
-        heads = zip(_heads(families, generate_latest), _heads(families, generate_openmetrics), strict=True)
-        for index, (text_head, openmetrics_head) in enumerate(heads):
-            own = index - len(fleet)
-            lines = bodies[index] if own < 0 else b"".join([fragment[own] for fragment in fragments])
-            exposition.add(text_head, openmetrics_head, lines)
+        for head, family in zip(self._fleet_heads, (*FLEET_METRICS, server_labels(snapshot)), strict=True):
+            exposition.add(head, _lines(family, snapshot))
+        for index, head in enumerate(self._server_heads):
+            exposition.add(head, b"".join([fragment[index] for fragment in fragments]))
         return exposition
 
 

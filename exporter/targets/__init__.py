@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from exporter.config import Defaults, ServerConfig
+from exporter.config import Defaults, ServerConfig, name_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def merge(*sources: Iterable[Target]) -> tuple[tuple[Target, ...], tuple[str, ..
     merged: dict[str, Target] = {}
     repeated = []
     for target in (target for source in sources for target in source):
-        key = target.name.lower().removesuffix(".")  # as DNS compares names
+        key = name_key(target.name)
         if key in merged:
             repeated.append(target.name)
         else:
