@@ -108,7 +108,7 @@ def _listen(address: str) -> socket.socket:
 
 
 async def watch(config: Config, listener: socket.socket) -> None:
-    """Sweep and serve until the process is told to end."""
+    """Observe and serve until the process is told to end."""
     asyncio.get_running_loop().add_signal_handler(
         signal.SIGHUP, log.warning, "the configuration is read at the start only: restart to apply a change"
     )
@@ -152,7 +152,7 @@ def audit(
     output: Annotated[Output, typer.Option(help="How to print.")] = Output.TABLE,
     out: Annotated[Path | None, typer.Option(help="Write to this file instead.", metavar="FILE")] = None,
 ) -> None:
-    """Sweep once and print what was seen.
+    """Sweep and scan once and print what was seen.
 
     Exit codes: 0 every server meets every profile asked for, 1 some server does not, 3 none is known not to but some
     are unknown, 2 the arguments or the configuration cannot be used, 130 it was interrupted.
@@ -203,9 +203,9 @@ def _what_to_audit(targets: list[str], config_file: Path | None, profiles: list[
 
 
 async def _audit(refresh: Refresh) -> Snapshot:
-    columns = (TextColumn("sweeping"), BarColumn(), MofNCompleteColumn(), TextColumn("servers"), TimeElapsedColumn())
+    columns = (TextColumn("observing"), BarColumn(), MofNCompleteColumn(), TextColumn("servers"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("sweep", total=len(refresh.store.latest.servers))
+        bar = progress.add_task("observe", total=len(refresh.store.latest.servers))
         return await refresh.once(lambda: progress.advance(bar))
 
 

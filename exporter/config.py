@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import ipaddress
 import re
+import ssl
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
@@ -189,22 +190,42 @@ class ProbeConfig(_Observation):
         max_age: seconds for which the last good answer stands.
         parallel_endpoints: endpoints swept at the same time.
         parallel_endpoints_per_server: the same for one server.
+        second_opinions: connections in a day and to one endpoint for second opinions; 0 does without them.
     """
 
     interval: Annotated[Duration, Field(ge=1)] = 3600.0
     timeout: Annotated[Duration, Field(gt=0)] = 10.0
     parallel_endpoints: Annotated[int, Field(ge=1, le=1000)] = 100
     parallel_endpoints_per_server: Annotated[int, Field(ge=1, le=16)] = 2
+    second_opinions: Annotated[int, Field(ge=0, le=1000)] = 6
 
 
-class ScanConfig(_Model):
-    """What is looked at rarely.
+class ScanConfig(_Observation):
+    """The scan: what is looked at rarely, because it costs complete handshakes.
 
     Attributes:
-        interval: seconds after which an optional endpoint that was found closed is tried again.
+        interval: seconds between two scans of an endpoint. A closed optional endpoint is tried again as often.
+        timeout: seconds that the scan of one endpoint may take in all.
+        max_age: seconds for which the last good outcome stands.
+        certificates: whether to look at certificates.
+        cipher_suites: whether to find out the cipher suites of each version.
+        connections: TCP connections that one scan of an endpoint may cost it at most.
+        parallel_endpoints: endpoints scanned at the same time, each by a child process.
+        ca_file: the certificates to trust, PEM; None to leave trust out.
     """
 
     interval: Annotated[Duration, Field(ge=1)] = 86400.0
+    timeout: Annotated[Duration, Field(gt=0)] = 120.0
+    certificates: bool = True
+    cipher_suites: bool = True
+    connections: Annotated[int, Field(ge=1, le=1000)] = 100
+    parallel_endpoints: Annotated[int, Field(ge=1, le=64)] = 2
+    ca_file: str | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to scan for."""
+        return self.certificates or self.cipher_suites
 
 
 class EndpointConfig(_Model):
@@ -286,7 +307,7 @@ class Config(_Model):
 
     profiles: Annotated[tuple[str, ...], Field(min_length=1)] = ("wire-tls12", "wire-tls12-only")
     probe: ProbeConfig = Field(default_factory=lambda: ProbeConfig.model_validate({}))
-    scan: ScanConfig = Field(default_factory=ScanConfig)
+    scan: ScanConfig = Field(default_factory=lambda: ScanConfig.model_validate({}))
     defaults: Defaults = Field(default_factory=Defaults)
     servers: tuple[ServerConfig, ...] = ()
     file_sd_configs: tuple[FileSdConfig, ...] = ()
@@ -315,6 +336,13 @@ class Config(_Model):
         return servers
 
     @model_validator(mode="after")
+    def _scans_follow_sweeps(self) -> Self:
+        if self.scan.wanted and self.scan.interval < self.probe.interval:
+            given, least = format_duration(self.scan.interval), format_duration(self.probe.interval)
+            raise ValueError(f"scan.interval {given} is less than probe.interval {least}: a scan follows a sweep")
+        return self
+
+    @model_validator(mode="after")
     def _something_to_do(self) -> Self:
         if not self.servers and not self.file_sd_configs:
             raise ValueError("there is nothing to watch: list servers, or file_sd_configs")
@@ -340,7 +368,22 @@ def load_config(path: Path, profiles: Collection[str]) -> Config:
     file_sd = tuple(
         FileSdConfig(files=tuple(str(folder / name) for name in each.files)) for each in config.file_sd_configs
     )
-    return config.model_copy(update={"file_sd_configs": file_sd})
+    changes: dict[str, object] = {"file_sd_configs": file_sd}
+    if config.scan.ca_file is not None:
+        ca_file = path.resolve().parent / config.scan.ca_file
+        _check_ca_file(ca_file, str(path))
+        changes["scan"] = config.scan.model_copy(update={"ca_file": str(ca_file)})
+    return config.model_copy(update=changes)
+
+
+def _check_ca_file(ca_file: Path, source: str) -> None:
+    """Every scan reads it anew, so that it can be renewed; a typing error should come out before."""
+    try:
+        certificates = ssl.create_default_context(cafile=str(ca_file)).get_ca_certs()
+    except OSError as error:  # which ssl.SSLError is too
+        raise ConfigError(source, [f"scan.ca_file: {str(ca_file)!r}: {error.strerror or error}"]) from error
+    if not certificates:
+        raise ConfigError(source, [f"scan.ca_file: {str(ca_file)!r}: there is no CA certificate in it"])
 
 
 def parse_config(document: object, profiles: Collection[str], source: str = "configuration") -> Config:

@@ -121,6 +121,7 @@ class EndpointSweep:
         door: what the TCP port showed; untried when the sweep did not get as far.
         accepted: the answer per version.
         connections: how many TCP connections it cost the server.
+        named: the versions that the server refused by naming the version as the cause, with alert 70.
     """
 
     at: float
@@ -129,6 +130,7 @@ class EndpointSweep:
     door: Door
     accepted: Accepted
     connections: int
+    named: frozenset[Protocol] = frozenset()
 
     @property
     def speaks_tls(self) -> bool:
@@ -148,6 +150,97 @@ def all_missing(missing: Missing) -> Accepted:
 
 
 NOT_OBSERVED_YET = all_missing(Missing(Reason.NOT_OBSERVED_YET))
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """One X.509 certificate as an endpoint presented it.
+
+    Attributes:
+        subject: its distinguished name, as RFC 4514 writes them; may be "".
+        issuer: its issuer's.
+        names: the subject alternative names, DNS names and IP addresses.
+        not_before: from when it is valid, Unix time in seconds.
+        not_after: until when.
+        fingerprint_sha256: of the whole certificate, in lower-case hexadecimal.
+        key_type: RSA, EC, Ed25519, Ed448 or DSA; "" when it is none that we know.
+        key_size: in bits; 0 when unknown.
+        signature_hash: the hash that it is signed with: sha256, sha1, md5; "" for signatures without one (Ed25519).
+    """
+
+    subject: str
+    issuer: str
+    names: tuple[str, ...]
+    not_before: float
+    not_after: float
+    fingerprint_sha256: str
+    key_type: str
+    key_size: int
+    signature_hash: str
+
+    @property
+    def public_key(self) -> str:
+        """Type and size of the key, such as ``RSA 2048``."""
+        return f"{self.key_type or 'unknown'} {self.key_size or ''}".strip()
+
+    @property
+    def sha512_signed(self) -> bool:
+        """Whether Windows before Server 2016 needs KB2973337 to use it with TLS 1.2 (part 1 of the guidance)."""
+        return self.signature_hash == "sha512"
+
+    @property
+    def self_issued(self) -> bool:
+        """Whether it names itself as its issuer, as roots and self-signed certificates do."""
+        return self.subject == self.issuer
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateChain:
+    """What an endpoint presented to prove who it is.
+
+    Attributes:
+        certificates: as the server sent them, its own (the leaf) first; at least that one.
+        matches_name: whether the leaf is for the server's configured name (RFC 9525: the subject alone does not count).
+        trusted: whether OpenSSL verifies it by ``scan.ca_file``; missing where there is no such file.
+    """
+
+    certificates: tuple[Certificate, ...]
+    matches_name: bool
+    trusted: Fact[bool]
+
+    @property
+    def leaf(self) -> Certificate:
+        """The server's own certificate."""
+        return self.certificates[0]
+
+
+NOT_WANTED = Missing(Reason.NOT_OBSERVED_YET, "the configuration does not ask for it")
+"""What stands for a part of a scan that is switched off."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointScan:
+    """One scan of one endpoint: what only complete handshakes show.
+
+    Attributes:
+        at: when it ended, Unix time in seconds.
+        duration: seconds that it took.
+        connections: how many TCP connections it cost the server.
+        certificates: the chains that it presents, several where it has keys of several types.
+        cipher_suites: the suites accepted per version that it accepts, by their IANA names.
+    """
+
+    at: float
+    duration: float
+    connections: int
+    certificates: Fact[tuple[CertificateChain, ...]]
+    cipher_suites: Mapping[Protocol, Fact[tuple[str, ...]]]
+
+    @property
+    def failure(self) -> Missing | None:
+        """The first thing that it looked for and could not decide; None when it decided all."""
+        facts = (self.certificates, *self.cipher_suites.values())
+        return next((fact for fact in facts if isinstance(fact, Missing) and fact != NOT_WANTED), None)
 
 
 REFUSED_FOR_GOOD = 7 * 86400.0
@@ -171,6 +264,12 @@ class EndpointFacts:
         duration: seconds that the last sweep took.
         ever_open: whether a connection came about, and was not refused for seven days since.
         refused_since: the first of the refusals in a row that the last sweep ended; None when it was not refused.
+        settled: the last answer per version that was published, however old: what a new one is compared with.
+        asked_again: when connections for second opinions were opened within the last day, Unix times.
+        certificates: the chains that it presents.
+        cipher_suites: the suites per accepted version; versions that no scan looked at are left out.
+        scanned_at: when the last scan ended; 0 before the first.
+        scan_failure: the first thing that the last scan looked for and could not decide; None when it decided all.
     """
 
     endpoint: str
@@ -185,6 +284,12 @@ class EndpointFacts:
     duration: float = 0.0
     ever_open: bool = False
     refused_since: float | None = None
+    settled: Mapping[Protocol, bool] = field(default_factory=lambda: MappingProxyType({}))
+    asked_again: tuple[float, ...] = ()
+    certificates: Fact[tuple[CertificateChain, ...]] = Missing(Reason.NOT_OBSERVED_YET)
+    cipher_suites: Mapping[Protocol, Fact[tuple[str, ...]]] = field(default_factory=lambda: MappingProxyType({}))
+    scanned_at: float = 0.0
+    scan_failure: Missing | None = None
 
     @property
     def in_use(self) -> bool:
@@ -195,6 +300,22 @@ class EndpointFacts:
     def closed(self) -> bool:
         """Whether the last sweep could not connect."""
         return self.door in {Door.REFUSED, Door.UNREACHABLE}
+
+    @property
+    def versions(self) -> tuple[Protocol, ...]:
+        """The versions that it is known to accept."""
+        return tuple(each for each, fact in self.accepted.items() if isinstance(fact, Known) and fact.value)
+
+    def doubtful(self, sweep: EndpointSweep) -> tuple[Protocol, ...]:
+        """The versions that a sweep alone must not decide, those first that would change what was published.
+
+        An answer unlike the last one that was published; and, where none was, a refusal that does not name the
+        version as its cause.
+        """
+        new = _values(sweep.accepted)
+        changed = [each for each, value in new.items() if self.settled.get(each, value) is not value]
+        unnamed = [each for each, value in new.items() if not value and each not in sweep.named]
+        return (*changed, *(each for each in unnamed if each not in self.settled))
 
     def after(self, sweep: EndpointSweep, max_age: float) -> EndpointFacts:
         """These facts, brought up to date with one more sweep.
@@ -221,16 +342,56 @@ class EndpointFacts:
             duration=sweep.duration,
             ever_open=(self.ever_open or sweep.door is Door.OPEN) and not gone,
             refused_since=refused_since if tried else self.refused_since,
+            settled=MappingProxyType({**self.settled, **_values(sweep.accepted)}),
         )
 
-    def aged(self, now: float, max_age: float) -> EndpointFacts:
-        """These facts with every answer older than ``max_age`` seconds turned into *stale*."""
-        stale = Missing(Reason.STALE, f"the last answer is older than {max_age:.0f} s")
-        fresh = {
-            protocol: fact if isinstance(fact, Missing) else kept(fact, stale, now, max_age)
-            for protocol, fact in self.accepted.items()
+    def after_scan(self, scan: EndpointScan, max_age: float) -> EndpointFacts:
+        """These facts, brought up to date with one more scan, by the same rule as sweeps."""
+        unseen = Missing(Reason.NOT_OBSERVED_YET)
+        suites = {
+            protocol: kept(self.cipher_suites.get(protocol, unseen), new, scan.at, max_age)
+            for protocol, new in scan.cipher_suites.items()
         }
-        return replace(self, accepted=MappingProxyType(fresh))
+        return replace(
+            self,
+            certificates=kept(self.certificates, scan.certificates, scan.at, max_age),
+            cipher_suites=MappingProxyType(suites),
+            scanned_at=scan.at,
+            scan_failure=scan.failure,
+        )
+
+    def with_scans_of(self, other: EndpointFacts) -> EndpointFacts:
+        """These facts with what scans showed of the same endpoint meanwhile."""
+        return replace(
+            self,
+            certificates=other.certificates,
+            cipher_suites=other.cipher_suites,
+            scanned_at=other.scanned_at,
+            scan_failure=other.scan_failure,
+        )
+
+    def aged(self, now: float, sweep_max_age: float, scan_max_age: float) -> EndpointFacts:
+        """These facts with every answer that is older than these ages, in seconds, turned into *stale*."""
+        return replace(
+            self,
+            accepted=_aged(self.accepted, now, sweep_max_age),
+            certificates=_fresh(self.certificates, now, scan_max_age),
+            cipher_suites=_aged(self.cipher_suites, now, scan_max_age),
+        )
+
+
+def _values(accepted: Accepted) -> Mapping[Protocol, bool]:
+    return {protocol: fact.value for protocol, fact in accepted.items() if isinstance(fact, Known)}
+
+
+def _aged(facts: Mapping[Protocol, Fact[T_co]], now: float, max_age: float) -> Mapping[Protocol, Fact[T_co]]:
+    return MappingProxyType({protocol: _fresh(fact, now, max_age) for protocol, fact in facts.items()})
+
+
+def _fresh(fact: Fact[T_co], now: float, max_age: float) -> Fact[T_co]:
+    if isinstance(fact, Missing):
+        return fact
+    return kept(fact, Missing(Reason.STALE, f"the last answer is older than {max_age:.0f} s"), now, max_age)
 
 
 def kept(old: Fact[T_co], new: Fact[T_co], now: float, max_age: float) -> Fact[T_co]:

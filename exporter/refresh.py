@@ -1,29 +1,28 @@
-"""Turns the crank: when to sweep what, how much at a time, and when to publish.
+"""Turns the crank: when to observe what, and when to publish.
 
-The only place with concurrency. Each server has a task of its own that sweeps it, waits for an interval with jitter,
-and sweeps it again; semaphores bound what happens at the same time; a publisher puts the servers' newest pictures
-together, at most once a second.
+Each server has a task of its own that sweeps it, waits for an interval with jitter, and sweeps it again, and another
+that scans after a sweep what is due for a scan. `exporter.observe` bounds how much happens at the same time.
+A publisher puts the servers' newest pictures together, at most once a second.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
 import structlog
 
 from exporter.config import Config
-from exporter.facts import Door, EndpointFacts, EndpointSweep, Fact, Missing, Reason, ServerFacts, all_missing
-from exporter.probes.tls.resolve import ResolveError, Resolver
-from exporter.probes.tls.sweep import SweepJob, sweep
-from exporter.rules import PROFILES, RULES
+from exporter.facts import EndpointFacts, Reason, ServerFacts
+from exporter.observe import Observer, plan_endpoints
+from exporter.probes.tls.second_opinion import Outcome
+from exporter.rules import PROFILES, build_rules
 from exporter.snapshot import (
     DiscoveryStatus,
     ObservationSettings,
@@ -32,7 +31,7 @@ from exporter.snapshot import (
     Snapshot,
     Store,
 )
-from exporter.targets import Port, Target, endpoint_name, merge, target_of
+from exporter.targets import Target, merge, target_of
 from exporter.targets.file_sd import Discovered, FileDiscovery
 from exporter.verdicts import judge, judge_profile
 
@@ -41,7 +40,6 @@ PUBLISH_INTERVAL: Final = 1.0
 DISCOVERY_INTERVAL: Final = 5.0
 """Seconds between two looks at target files."""
 _JITTER: Final = 0.1  # of the interval, to either side
-_SHUT: Final = frozenset({Reason.TCP_REFUSED, Reason.TCP_TIMEOUT})
 
 log = structlog.get_logger("exporter.refresh")
 
@@ -52,13 +50,15 @@ class _Watched:
 
     target: Target
     endpoints: Mapping[str, EndpointFacts]
-    status: ObservationStatus
+    status: Mapping[str, ObservationStatus]
     picture: ServerSnapshot
-    task: asyncio.Task[None] | None = None
+    scan_due: dict[str, float] = field(default_factory=dict)
+    swept: asyncio.Event = field(default_factory=asyncio.Event)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def stop(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
+        for task in self.tasks:
+            task.cancel()
 
 
 class Refresh:
@@ -71,8 +71,12 @@ class Refresh:
     def __init__(self, config: Config, targets: Sequence[Target] = (), profiles: Sequence[str] = ()) -> None:
         """Watch what the configuration names, and judge by its profiles, or the given ones. Reads the target files."""
         self._config = config
-        self._profiles = {name: PROFILES[name] for name in profiles or config.profiles}
-        self._rules = tuple(rule for rule in RULES if any(rule.id in rules for rules in self._profiles.values()))
+        rules = build_rules(certificates=config.scan.certificates, cipher_suites=config.scan.cipher_suites)
+        judged = {rule.id for rule in rules}
+        self._profiles = {
+            name: tuple(rule for rule in PROFILES[name] if rule in judged) for name in profiles or config.profiles
+        }
+        self._rules = tuple(rule for rule in rules if any(rule.id in each for each in self._profiles.values()))
         self._static = tuple(targets) or tuple(target_of(server, config.defaults) for server in config.servers)
         self._discovery = FileDiscovery(config.file_sd_configs, config.defaults, config.profiles)
         self._discovery_status = DiscoveryStatus(targets=0, failures=0)
@@ -81,9 +85,7 @@ class Refresh:
         self._running = False
         self._swept_once = False
         self._changed = asyncio.Event()
-        self._slots = asyncio.Semaphore(config.probe.parallel_endpoints)
-        self._resolver = Resolver()
-        self._client_name = _client_name()
+        self._observer = Observer(config)
         self._config_loaded_at = time.time()
         self._take_over(self._discovery.look())
         self.store = Store(self._snapshot())
@@ -101,16 +103,25 @@ class Refresh:
                     group.create_task(self._follow_discovery())
         finally:
             self._running = False
-            tasks = [watched.task for watched in self._watched.values() if watched.task]
+            tasks = [task for watched in self._watched.values() for task in watched.tasks]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._observer.close()
 
-    async def once(self, on_swept: Callable[[], None] = lambda: None) -> Snapshot:
-        """Sweep every server once and return the outcome; ``on_swept`` is called after each server."""
-        for finished in asyncio.as_completed([self._sweep(watched) for watched in self._watched.values()]):
-            await finished
-            on_swept()
+    async def once(self, on_observed: Callable[[], None] = lambda: None) -> Snapshot:
+        """Sweep and scan every server once and return the outcome; ``on_observed`` is called after each server."""
+
+        async def observe(watched: _Watched) -> None:
+            await self._sweep(watched)
+            await self._scan(watched)
+
+        try:
+            for finished in asyncio.as_completed([observe(watched) for watched in self._watched.values()]):
+                await finished
+                on_observed()
+        finally:
+            await self._observer.close()
         self.store.publish(self._snapshot())
         return self.store.latest
 
@@ -159,21 +170,24 @@ class Refresh:
             self._watched[target.name] = before
             return
         known: Mapping[str, EndpointFacts] = {}
-        status = ObservationStatus()
+        status: Mapping[str, ObservationStatus] = dict.fromkeys(self._kinds(), ObservationStatus())
         if before is not None:
             before.stop()
             if (before.target.host, before.target.address) == (target.host, target.address):
                 known, status = before.endpoints, before.status
-        endpoints = {each.facts.endpoint: each.facts for each in _plan(target, (), known)}
+        endpoints = {each.facts.endpoint: each.facts for each in plan_endpoints(target, (), known)}
         watched = _Watched(target, endpoints, status, self._picture(target, endpoints, status))
         self._watched[target.name] = watched
         if self._running:
             self._start(watched)
 
     def _start(self, watched: _Watched) -> None:
-        watched.task = asyncio.create_task(self._sweep_for_ever(watched), name=f"sweep {watched.target.name}")
+        name = watched.target.name
+        watched.tasks = [asyncio.create_task(self._sweep_for_ever(watched), name=f"sweep {name}")]
+        if self._config.scan.wanted:
+            watched.tasks.append(asyncio.create_task(self._scan_for_ever(watched), name=f"scan {name}"))
 
-    # Sweeping
+    # Observing
 
     async def _sweep_for_ever(self, watched: _Watched) -> None:
         while True:
@@ -181,70 +195,65 @@ class Refresh:
                 await self._sweep(watched)
             except Exception:  # a fault of ours: it must not end the watch, and must not go unseen
                 log.exception("sweep failed", server=watched.target.name)
+            watched.swept.set()
             await asyncio.sleep(pause(self._config.probe.interval))
 
     async def _sweep(self, watched: _Watched) -> None:
         """Sweep one server's endpoints and take in what they showed."""
         started = time.monotonic()
-        target, probe = watched.target, self._config.probe
-        unresolved: Missing | None = None
-        addresses: tuple[str, ...] = ()
-        try:
-            addresses = await self._resolver.resolve(target.host, probe.timeout)
-        except ResolveError as error:
-            unresolved = Missing(Reason.DNS, str(error))
-        at_once = asyncio.Semaphore(probe.parallel_endpoints_per_server)
-
-        async def observe(plan: _Plan) -> EndpointFacts:
-            if not self._due(plan.facts):
-                return plan.facts
-            if unresolved is not None:
-                return plan.facts.after(_untried(unresolved), probe.max_age)
-            async with at_once, self._slots:
-                return plan.facts.after(await self._sweep_endpoint(target, plan), probe.max_age)
-
-        observed = await asyncio.gather(*map(observe, _plan(target, addresses, watched.endpoints)))
-        failed = [facts.failure for facts in observed if facts.in_use and facts.failure is not None]
-        self._failures.update(("sweep", failure.reason) for failure in failed)
-        watched.endpoints = {facts.endpoint: facts for facts in observed}
-        if target.ports:
-            watched.status = ObservationStatus(
-                success=not failed,
-                last_success=watched.status.last_success if failed else time.time(),
-                duration=time.monotonic() - started,
-            )
+        observed = await self._observer.sweep(watched.target, watched.endpoints)
+        watched.endpoints = {
+            name: facts.with_scans_of(watched.endpoints.get(name, facts)) for name, facts in observed.items()
+        }
+        failed = [facts.failure for facts in observed.values() if facts.in_use and facts.failure is not None]
+        if watched.target.ports:
+            self._note(watched, "sweep", started, [failure.reason for failure in failed], success=not failed)
         self._redraw(watched)
 
-    async def _sweep_endpoint(self, target: Target, plan: _Plan) -> EndpointSweep:
-        job = SweepJob(
-            server_name=target.name,
-            addresses=plan.addresses,
-            port=plan.port.number,
-            service=plan.port.service,
-            timeout=self._config.probe.timeout,
-            client_name=self._client_name,
-        )
-        try:
-            swept = await sweep(job)
-        except Exception as error:  # a fault of ours costs this endpoint's answers, not the server's
-            log.exception("sweep failed", server=target.name, endpoint=plan.facts.endpoint)
-            return _untried(Missing(Reason.WORKER_DIED, repr(error)))
-        log.debug(
-            "swept",
-            server=target.name,
-            endpoint=plan.facts.endpoint,
-            address=swept.address,
-            connections=swept.connections,
-            seconds=round(swept.duration, 3),
-            **{protocol: _word(fact) for protocol, fact in swept.accepted.items()},
-        )
-        return swept
+    async def _scan_for_ever(self, watched: _Watched) -> None:
+        while True:
+            await watched.swept.wait()
+            watched.swept.clear()
+            try:
+                await self._scan(watched)
+            except Exception:  # as above
+                log.exception("scan failed", server=watched.target.name)
 
-    def _due(self, facts: EndpointFacts) -> bool:
-        """Whether to sweep an endpoint now: a closed optional one is left in peace for a scan interval."""
-        if facts.in_use or facts.failure is None or facts.failure.reason not in _SHUT:
-            return True
-        return time.time() - facts.tried_at >= self._config.scan.interval
+    async def _scan(self, watched: _Watched) -> None:
+        """Scan those of a server's endpoints that are due, one after the other, and take in what they showed."""
+        started = time.monotonic()
+        failed: list[Reason] = []
+        scanned = False
+        for plan in plan_endpoints(watched.target, (), watched.endpoints):
+            name = plan.facts.endpoint
+            facts = watched.endpoints[name]  # a sweep may have been there while the one before was scanned
+            if not self._config.scan.wanted or not facts.versions or facts.closed:
+                continue
+            if time.time() < watched.scan_due.get(name, 0.0):
+                continue
+            scan = await self._observer.scan(watched.target, plan.port, facts)
+            watched.scan_due[name] = time.time() + pause(self._config.scan.interval)
+            if name in watched.endpoints:
+                after = watched.endpoints[name].after_scan(scan, self._config.scan.max_age)
+                watched.endpoints = {**watched.endpoints, name: after}
+            failed += [scan.failure.reason] if scan.failure else []
+            scanned = True
+        if scanned:
+            counted = [facts for facts in watched.endpoints.values() if facts.in_use]
+            success = all(facts.scanned_at and facts.scan_failure is None for facts in counted)
+            self._note(watched, "scan", started, failed, success=success)
+            self._redraw(watched)
+
+    def _note(self, watched: _Watched, kind: str, started: float, failed: Sequence[Reason], *, success: bool) -> None:
+        """Note how an observation of a server went."""
+        self._failures.update((kind, reason) for reason in failed)
+        before = watched.status[kind]
+        status = ObservationStatus(
+            success=success,
+            last_success=time.time() if success else before.last_success,
+            duration=time.monotonic() - started,
+        )
+        watched.status = {**watched.status, kind: status}
 
     # Publishing
 
@@ -257,7 +266,7 @@ class Refresh:
             if was is None or was.state is verdict.state:
                 continue
             # The first answers after a start are no news.
-            say = log.info if before.sweep.success is not None else log.debug
+            say = log.info if before.swept else log.debug
             say(
                 "readiness changed",
                 server=watched.target.name,
@@ -269,23 +278,30 @@ class Refresh:
         self._changed.set()
 
     def _picture(
-        self, target: Target, endpoints: Mapping[str, EndpointFacts], status: ObservationStatus
+        self, target: Target, endpoints: Mapping[str, EndpointFacts], status: Mapping[str, ObservationStatus]
     ) -> ServerSnapshot:
         facts = ServerFacts(target.name, tuple(endpoints.values()))
-        verdicts = judge(facts, self._rules)
+        verdicts = judge(facts, self._rules, time.time())
         profiles = {name: judge_profile(verdicts, rules) for name, rules in self._profiles.items()}
-        return ServerSnapshot(target, facts, status, verdicts, MappingProxyType(profiles))
+        return ServerSnapshot(target, facts, MappingProxyType(status), verdicts, MappingProxyType(profiles))
+
+    def _kinds(self) -> dict[str, ObservationSettings]:
+        """The kinds of observation that are configured."""
+        probe, scan = self._config.probe, self._config.scan
+        kinds = {"sweep": ObservationSettings(probe.interval, probe.max_age)}
+        return kinds | ({"scan": ObservationSettings(scan.interval, scan.max_age)} if scan.wanted else {})
 
     def _snapshot(self) -> Snapshot:
-        probe = self._config.probe
         discovery = {"file": self._discovery_status} if self._config.file_sd_configs else {}
         return Snapshot(
             at=time.time(),
             servers=tuple(self._watched[name].picture for name in sorted(self._watched)),
             rules=self._rules,
             profiles=MappingProxyType(self._profiles),
-            observations=MappingProxyType({"sweep": ObservationSettings(probe.interval, probe.max_age)}),
+            observations=MappingProxyType(self._kinds()),
             failures=MappingProxyType(dict(self._failures)),
+            second_opinions=MappingProxyType({each: self._observer.second_opinions[each] for each in Outcome}),
+            worker_deaths=MappingProxyType(dict(self._observer.worker_deaths)),
             discovery=MappingProxyType(discovery),
             config_loaded_at=self._config_loaded_at,
         )
@@ -309,66 +325,22 @@ class Refresh:
 
     async def _let_answers_age(self) -> None:
         """Turn answers stale that no sweep renewed, however that came about."""
-        max_age = self._config.probe.max_age
+        sweeps, scans = self._config.probe.max_age, self._config.scan.max_age
         while True:
-            await asyncio.sleep(min(max_age / 10, 60))
+            await asyncio.sleep(min(sweeps / 10, scans / 10, 60))
             for watched in tuple(self._watched.values()):
                 now = time.time()
-                aged = {name: facts.aged(now, max_age) for name, facts in watched.endpoints.items()}
+                aged = {name: facts.aged(now, sweeps, scans) for name, facts in watched.endpoints.items()}
                 if aged != watched.endpoints:
                     watched.endpoints = aged
                     self._redraw(watched)
                 await asyncio.sleep(0)  # a large fleet: let scrapes in between
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """An endpoint to look at: what is known of it, and where it is."""
-
-    port: Port
-    addresses: tuple[str, ...]
-    facts: EndpointFacts
-
-
-def _plan(target: Target, addresses: Sequence[str], known: Mapping[str, EndpointFacts]) -> list[_Plan]:
-    """The endpoints that a target has, given the addresses of its host; with ``all``, one for each address."""
-    plans = []
-    for port in target.ports:
-        name = endpoint_name(target.name, port.number)
-        places = {name: tuple(addresses)}
-        if target.address == "all" and addresses:
-            places = {endpoint_name(target.name, port.number, address): (address,) for address in addresses}
-        elif target.address == "all":  # the name does not resolve now: the endpoints that were known stay
-            before = [each for each in known if each.startswith(f"{name}@")]
-            places = dict.fromkeys(before, ()) or places
-        for place, where in places.items():
-            facts = known.get(place)
-            if facts is None or (facts.service, facts.origin) != (port.service, port.origin):
-                facts = EndpointFacts(place, port.service, port.origin)
-            plans.append(_Plan(port, where, facts))
-    return plans
-
-
 def pause(interval: float) -> float:
-    """Seconds to wait for the next sweep: servers drift apart instead of being swept all at once."""
+    """Seconds to wait for the next time: servers drift apart instead of being observed all at once."""
     return interval * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - nothing secret
 
 
 def _same_endpoints(one: Target, other: Target) -> bool:
     return (one.ports, one.host, one.address) == (other.ports, other.host, other.address)
-
-
-def _client_name() -> str:
-    """What to call ourselves in EHLO: a name that looks like one, or an address literal (RFC 5321 4.1.4)."""
-    name = socket.gethostname()
-    return name if "." in name else "[127.0.0.1]"
-
-
-def _untried(missing: Missing) -> EndpointSweep:
-    return EndpointSweep(time.time(), 0.0, "", Door.UNTRIED, all_missing(missing), 0)
-
-
-def _word(fact: Fact[bool]) -> str:
-    if isinstance(fact, Missing):
-        return f"unknown:{fact.reason}"
-    return "accepted" if fact.value else f"rejected:{fact.reason}"

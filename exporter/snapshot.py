@@ -17,7 +17,8 @@ class ObservationStatus:
     """How the last attempt to observe a server went.
 
     Attributes:
-        success: whether it decided something about every endpoint that counts; None before the first attempt.
+        success: whether it succeeded for every endpoint that counts; None before the first attempt. A sweep succeeds
+            when it decides something, a scan when it decides all that it looked for.
         last_success: Unix time in seconds; 0 before the first.
         duration: seconds that the last attempt took.
     """
@@ -29,18 +30,21 @@ class ObservationStatus:
 
 @dataclass(frozen=True, slots=True)
 class ServerSnapshot:
-    """One server: what it is, what was seen, what that means."""
+    """One server: what it is, what was seen, what that means.
+
+    ``observations`` says per kind of observation that is configured how the last attempt went.
+    """
 
     target: Target
     facts: ServerFacts
-    sweep: ObservationStatus
+    observations: Mapping[str, ObservationStatus]
     verdicts: tuple[Verdict, ...]
     profiles: Mapping[str, ProfileVerdict]
 
     @property
     def swept(self) -> bool:
         """Whether it was swept at least once, or has nothing to sweep."""
-        return self.sweep.success is not None or not self.target.ports
+        return self.observations["sweep"].success is not None or not self.target.ports
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,9 @@ class Snapshot:
         rules: every rule of every profile in use.
         profiles: per profile in use, the ids of its rules.
         observations: per kind of observation that is configured, its settings.
-        failures: per kind and reason, endpoint observations that decided nothing since the start.
+        failures: per kind and reason, endpoint observations that failed since the start.
+        second_opinions: per outcome, second opinions on one version since the start.
+        worker_deaths: per kind of work and reason, child processes that died of it since the start.
         discovery: per mechanism in use.
         config_loaded_at: when the configuration was loaded successfully, Unix time in seconds.
         config_ok: whether the last attempt to load it succeeded.
@@ -81,6 +87,8 @@ class Snapshot:
     profiles: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     observations: Mapping[str, ObservationSettings] = field(default_factory=lambda: MappingProxyType({}))
     failures: Mapping[tuple[str, Reason], int] = field(default_factory=lambda: MappingProxyType({}))
+    second_opinions: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    worker_deaths: Mapping[tuple[str, str], int] = field(default_factory=lambda: MappingProxyType({}))
     discovery: Mapping[str, DiscoveryStatus] = field(default_factory=lambda: MappingProxyType({}))
     config_loaded_at: float = 0.0
     config_ok: bool = True

@@ -66,7 +66,7 @@ class Rule:
         source: where the requirement is written.
         severity: what a failure means.
         applies: whether it has anything to say about a server.
-        check: answers the question; reading a missing fact's value makes the verdict unknown.
+        check: answers the question, given the time; reading a missing fact's value makes the verdict unknown.
         remedy: what to do when it fails.
     """
 
@@ -75,7 +75,7 @@ class Rule:
     source: str
     severity: Severity
     applies: Callable[[ServerFacts], bool]
-    check: Callable[[ServerFacts], Finding]
+    check: Callable[[ServerFacts, float], Finding]
     remedy: str
 
 
@@ -115,16 +115,22 @@ class ProfileVerdict:
     next_step: str
 
 
-def judge(facts: ServerFacts, rules: Sequence[Rule]) -> tuple[Verdict, ...]:
-    """Judge one server by each rule, in the rules' order. A missing fact costs the verdicts that need it, no others."""
-    return tuple(_judge(facts, rule) for rule in rules)
+def judge(facts: ServerFacts, rules: Sequence[Rule], now: float) -> tuple[Verdict, ...]:
+    """Judge one server by each rule, in the rules' order. A missing fact costs the verdicts that need it, no others.
+
+    Args:
+        facts: what was seen of the server.
+        rules: the rules to judge it by.
+        now: Unix time in seconds, for rules about dates.
+    """
+    return tuple(_judge(facts, rule, now) for rule in rules)
 
 
-def _judge(facts: ServerFacts, rule: Rule) -> Verdict:
+def _judge(facts: ServerFacts, rule: Rule, now: float) -> Verdict:
     try:
         if not rule.applies(facts):
             return Verdict(rule, RuleState.NOT_APPLICABLE)
-        finding = rule.check(facts)
+        finding = rule.check(facts, now)
     except MissingFactError as error:
         return Verdict(rule, RuleState.UNKNOWN, error.missing.reason, error.missing.detail)
     if finding.passed is None:

@@ -7,13 +7,27 @@ from types import MappingProxyType
 from typing import Any
 
 from exporter.config import Config, parse_config
-from exporter.facts import Door, EndpointFacts, EndpointSweep, Fact, Known, Missing, Protocol, Reason, ServerFacts
-from exporter.rules import PROFILES, RULES
+from exporter.facts import (
+    Certificate,
+    CertificateChain,
+    Door,
+    EndpointFacts,
+    EndpointScan,
+    EndpointSweep,
+    Fact,
+    Known,
+    Missing,
+    Protocol,
+    Reason,
+    ServerFacts,
+)
+from exporter.rules import PROFILES, build_rules
 from exporter.snapshot import ObservationSettings, ObservationStatus, ServerSnapshot, Snapshot
 from exporter.targets import Port, Target
 from exporter.verdicts import judge, judge_profile
 
 NOW = 1_800_000_000.0
+RULES = build_rules()
 
 ACCEPTS_ALL = "111111"
 TLS12_ONLY = "000010"
@@ -56,13 +70,54 @@ def closed_endpoint(port: int = 443, origin: str = "core", door: Door = Door.REF
 
 def swept(pattern: str = TLS12_ONLY, at: float = NOW, address: str = "192.0.2.1") -> EndpointSweep:
     """One sweep that connected."""
-    return EndpointSweep(at, 0.25, address, Door.OPEN, accepted(pattern, at), 7)
+    return EndpointSweep(at, 0.25, address, Door.OPEN, accepted(pattern, at), 7, named=frozenset(Protocol))
 
 
 def failed_sweep(reason: Reason = Reason.TCP_REFUSED, door: Door = Door.REFUSED, at: float = NOW) -> EndpointSweep:
     """One sweep that decided nothing."""
     missing: Fact[bool] = Missing(reason, f"192.0.2.1 port 443: {reason}")
     return EndpointSweep(at, 0.01, "", door, dict.fromkeys(Protocol, missing), 1)
+
+
+RECOMMENDED_SUITES = ("TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256")
+
+
+def certificate(**changes: Any) -> Certificate:
+    """A certificate that nothing is wrong with, valid for 90 days more."""
+    facts: dict[str, Any] = {
+        "subject": "CN=exch01.test",
+        "issuer": "CN=Test CA",
+        "names": ("exch01.test",),
+        "not_before": NOW - 10 * 86400,
+        "not_after": NOW + 90 * 86400,
+        "fingerprint_sha256": "0123456789abcdef" * 4,
+        "key_type": "RSA",
+        "key_size": 2048,
+        "signature_hash": "sha256",
+    }
+    return Certificate(**facts | changes)
+
+
+def chain(*certificates: Certificate, matches_name: bool = True, trusted: Fact[bool] | None = None) -> CertificateChain:
+    """A chain of these, or of one that nothing is wrong with."""
+    return CertificateChain(certificates or (certificate(),), matches_name, trusted or Known(value=True, at=NOW))
+
+
+def scan(*chains: CertificateChain, suites: Sequence[str] = RECOMMENDED_SUITES, at: float = NOW) -> EndpointScan:
+    """One scan that found all that it looked for; TLS 1.2 with these suites."""
+    return EndpointScan(
+        at=at,
+        duration=1.5,
+        connections=6,
+        certificates=Known(chains or (chain(),), at),
+        cipher_suites={Protocol.TLS_1_2: Known(tuple(suites), at)},
+    )
+
+
+def failed_scan(reason: Reason = Reason.DEADLINE, at: float = NOW) -> EndpointScan:
+    """One scan that found nothing."""
+    missing = Missing(reason, f"the scan: {reason}")
+    return EndpointScan(at, 0.5, 1, missing, {Protocol.TLS_1_2: missing})
 
 
 def server_facts(*endpoints: EndpointFacts) -> ServerFacts:
@@ -75,11 +130,12 @@ def server_snapshot(
 ) -> ServerSnapshot:
     """A server as the refresh loop pictures it."""
     facts = ServerFacts(name, endpoints)
-    verdicts = judge(facts, RULES)
+    verdicts = judge(facts, RULES, NOW)
     profiles = {profile: judge_profile(verdicts, rules) for profile, rules in PROFILES.items()}
     settings: dict[str, Any] = {"role": "mailbox", "ports": (Port(443, "https", "core"),)}
     status = ObservationStatus(success, NOW if success else 0.0, 0.5)
-    return ServerSnapshot(Target(name, **settings | target), facts, status, verdicts, MappingProxyType(profiles))
+    observations = {"sweep": status, "scan": ObservationStatus()}
+    return ServerSnapshot(Target(name, **settings | target), facts, observations, verdicts, MappingProxyType(profiles))
 
 
 def fleet(*servers: ServerSnapshot, **changes: Any) -> Snapshot:
@@ -95,6 +151,12 @@ def fleet(*servers: ServerSnapshot, **changes: Any) -> Snapshot:
     return Snapshot(**settings | changes)
 
 
+NO_SCANS = {"certificates": False, "cipher_suites": False}
+
+
 def config(document: Mapping[str, Any] | None = None, servers: Sequence[Any] = ("exch01.test",)) -> Config:
-    """A valid configuration."""
-    return parse_config({"servers": list(servers), **(document or {})}, PROFILES)
+    """A valid configuration. No scans, and no second opinions, unless it says so."""
+    settings = {"servers": list(servers), **(document or {})}
+    settings["scan"] = NO_SCANS | settings.get("scan", {})
+    settings["probe"] = {"second_opinions": 0} | settings.get("probe", {})
+    return parse_config(settings, PROFILES)

@@ -18,11 +18,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "logs": set(),
     "targets": {"config"},
     "probes": set(),
-    "probes.tls": {"facts", "targets", "config"},
+    "workers": set(),
+    "probes.tls": {"facts", "targets", "config", "workers"},
+    "observe": {"config", "targets", "facts", "probes.tls", "workers"},
     "verdicts": {"facts"},
     "rules": {"verdicts", "facts"},
     "snapshot": {"targets", "facts", "verdicts"},
-    "refresh": {"config", "targets", "facts", "probes.tls", "verdicts", "rules", "snapshot"},
+    "refresh": {"config", "targets", "facts", "probes.tls", "observe", "verdicts", "rules", "snapshot"},
     "exposition": {"snapshot", "verdicts", "facts"},
     "server": {"config", "exposition", "snapshot"},
     "demo": set(),
@@ -33,14 +35,18 @@ OWNERS = {
     "tlslite": {"probes.tls", "demo"},
     "aiohttp": {"server"},
     "prometheus_client": {"exposition"},
-    "yaml": {"config"},
-    "pydantic": {"config", "targets"},
+    "yaml": {"config", "rules"},
+    "pydantic": {"config", "targets", "probes.tls"},
     "pydantic_core": {"config"},
     "rich": {"cli", "exposition"},
     "typer": {"cli"},
     "uvloop": {"cli"},
     "trustme": {"demo"},
-    "structlog": {"logs", "cli", "refresh", "server"},
+    "structlog": {"logs", "cli", "refresh", "observe", "server"},
+    "sslyze": {"probes.tls"},
+    "nassl": {"probes.tls"},
+    "cryptography": {"probes.tls"},
+    "service_identity": {"probes.tls"},
 }
 """Per foreign library, the rooms that may import it."""
 
@@ -98,6 +104,14 @@ def test_the_table_of_rooms_is_complete() -> None:
     assert {_room(module) for module, _ in _modules()} == {*MAY_IMPORT, "cli"}
 
 
+def test_the_exporter_itself_never_imports_sslyze() -> None:
+    """Its OpenSSL, its threads and its memory are the children's."""
+    code = "import exporter.cli, exporter.demo, sys; sys.exit(sorted({'sslyze', 'nassl'} & {*sys.modules}) or 0)"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+
+
 def test_only_refresh_and_the_sweep_know_time() -> None:
     """Facts, verdicts and rules read no clock: what they say follows from their arguments."""
     pure = [PACKAGE / "facts.py", PACKAGE / "verdicts.py", *sorted((PACKAGE / "rules").glob("*.py"))]
@@ -120,8 +134,8 @@ def test_requirements_are_a_closed_part_of_the_constraints() -> None:
     base = subprocess.run(script, capture_output=True, text=True, check=True).stdout
     bench = subprocess.run([*script, "bench"], capture_output=True, text=True, check=True).stdout
 
-    assert {"aiohttp==", "multidict==", "tlslite-ng==", "ecdsa==", "hatchling=="} <= _pins(base)
-    assert not {"pytest==", "mypy==", "sslyze=="} & _pins(base)
+    assert {"aiohttp==", "multidict==", "tlslite-ng==", "ecdsa==", "sslyze==", "nassl==", "hatchling=="} <= _pins(base)
+    assert not {"pytest==", "mypy==", "uvloop=="} & _pins(base)
     assert {"sslyze==", "nassl==", "uvloop=="} <= _pins(bench)
 
 

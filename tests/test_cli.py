@@ -100,6 +100,8 @@ class TestAudit:
         assert {rule["rule"]: rule["state"] for rule in server["rules"]} == {
             "endpoints-accept-tls12": "failed",
             "endpoints-reject-legacy": "failed",
+            "certificates-sound": "passed",
+            "cipher-suites-recommended": "failed",
         }
 
     @pytest.mark.parametrize(

@@ -71,8 +71,8 @@ class TestAfter:
         """Whatever keeps sweeps from happening, an old answer does not look fresh."""
         facts = endpoint_facts("00?010")
 
-        assert facts.aged(NOW + MAX_AGE, MAX_AGE) == facts
-        old = facts.aged(NOW + MAX_AGE + 1, MAX_AGE)
+        assert facts.aged(NOW + MAX_AGE, MAX_AGE, MAX_AGE) == facts
+        old = facts.aged(NOW + MAX_AGE + 1, MAX_AGE, MAX_AGE)
         assert [fact.reason for fact in old.accepted.values()] == [
             Reason.STALE, Reason.STALE, Reason.TLS_TIMEOUT, Reason.STALE, Reason.STALE, Reason.STALE,
         ]  # fmt: skip

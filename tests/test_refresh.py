@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter import observe as observe_module
 from exporter import refresh as refresh_module
 from exporter.config import Config
 from exporter.facts import EndpointSweep, Known, Missing, Protocol, Reason
@@ -66,7 +67,7 @@ def _now(sweep: EndpointSweep) -> EndpointSweep:
 @pytest.fixture
 def wire(monkeypatch: pytest.MonkeyPatch) -> FakeWire:
     fake = FakeWire()
-    monkeypatch.setattr(refresh_module, "sweep", fake.sweep)
+    monkeypatch.setattr(observe_module, "sweep", fake.sweep)
     monkeypatch.setattr(refresh_module, "PUBLISH_INTERVAL", 0.01)
     monkeypatch.setattr(refresh_module, "DISCOVERY_INTERVAL", 0.02)
     return fake
@@ -119,7 +120,10 @@ async def test_once_sweeps_every_server_and_reports_progress(wire: FakeWire) -> 
     assert len(progress) == 2
     assert {job.server_name for job in wire.jobs} == {"127.0.0.1", "127.0.0.2"}
     assert all(server.profiles["wire-tls12-only"].state is ProfileState.READY for server in snapshot.servers)
-    assert all(server.sweep.success and server.sweep.last_success for server in snapshot.servers)
+    assert all(
+        server.observations["sweep"].success and server.observations["sweep"].last_success
+        for server in snapshot.servers
+    )
 
 
 async def test_a_job_says_all_that_a_sweep_needs(wire: FakeWire) -> None:
@@ -187,8 +191,8 @@ async def test_a_fault_of_ours_costs_one_endpoint(wire: FakeWire, capsys: pytest
     broken_one, good_one = _server(snapshot, "127.0.0.1").facts.endpoints
     assert broken_one.accepted[Protocol.TLS_1_2].reason is Reason.WORKER_DIED
     assert good_one.accepted[Protocol.TLS_1_2].value is True
-    assert _server(snapshot, "127.0.0.1").sweep.success is False
-    assert _server(snapshot, "127.0.0.2").sweep.success is True
+    assert _server(snapshot, "127.0.0.1").observations["sweep"].success is False
+    assert _server(snapshot, "127.0.0.2").observations["sweep"].success is True
     assert "a bug" in capsys.readouterr().out
 
 
@@ -205,7 +209,7 @@ async def test_a_server_with_nothing_to_sweep_is_no_observation() -> None:
     """Role none without endpoints: unknown, and not observed either."""
     snapshot = await Refresh(config(servers=[{"name": "127.0.0.1", "role": "none"}])).once()
 
-    assert _server(snapshot, "127.0.0.1").sweep.success is None
+    assert _server(snapshot, "127.0.0.1").observations["sweep"].success is None
     assert _server(snapshot, "127.0.0.1").swept
     assert _server(snapshot, "127.0.0.1").profiles["wire-tls12"].reason == "nothing_observed"
 
@@ -218,8 +222,8 @@ class TestFailures:
         snapshot = await Refresh(_one()).once()
 
         assert snapshot.failures == {("sweep", Reason.TCP_REFUSED): 1}
-        assert _server(snapshot).sweep.success is False
-        assert _server(snapshot).sweep.last_success == 0
+        assert _server(snapshot).observations["sweep"].success is False
+        assert _server(snapshot).observations["sweep"].last_success == 0
 
     async def test_a_partly_decided_endpoint_is_a_success(self, wire: FakeWire) -> None:
         """The reason is on the protocol, not on the attempt."""
@@ -228,7 +232,7 @@ class TestFailures:
         snapshot = await Refresh(_one()).once()
 
         assert snapshot.failures == {}
-        assert _server(snapshot).sweep.success is True
+        assert _server(snapshot).observations["sweep"].success is True
 
     async def test_a_name_that_does_not_resolve(self, wire: FakeWire) -> None:
         """No connection is tried; every endpoint that counts says dns."""
@@ -253,7 +257,7 @@ class TestClosedDoors:
         await refresh.once()
 
         assert sorted(job.port for job in wire.jobs[12:]) == [25, 443, 587]
-        assert _server(first, "127.0.0.1").sweep.success is True
+        assert _server(first, "127.0.0.1").observations["sweep"].success is True
         assert _server(first, "127.0.0.1").profiles["wire-tls12-only"].state is ProfileState.READY
 
     async def test_they_are_tried_again_after_a_scan_interval(self, wire: FakeWire) -> None:
@@ -335,7 +339,7 @@ class TestAddresses:
         snapshot = await refresh.once()
 
         assert snapshot.servers[0].profiles["wire-tls12-only"].state is ProfileState.READY
-        assert snapshot.servers[0].sweep.success is False
+        assert snapshot.servers[0].observations["sweep"].success is False
 
     async def test_a_name_that_fails_at_first_hides_no_endpoint(self, wire: FakeWire) -> None:
         """Optional endpoints that could not be tried are tried with the next sweep, not a day later."""
@@ -364,13 +368,15 @@ class TestDiscovery:
         path = tmp_path / "targets.yml"
         self._write(path, "- targets: [127.0.0.1, 127.0.0.2]", 1)
         async with running(Refresh(self._config(path))) as refresh:
-            await until(refresh, lambda snapshot: all(server.sweep.success for server in snapshot.servers))
+            await until(
+                refresh, lambda snapshot: all(server.observations["sweep"].success for server in snapshot.servers)
+            )
             self._write(path, "- targets: [127.0.0.2, 127.0.0.3]", 2)
             snapshot = await until(
                 refresh,
                 lambda snapshot: (
                     [server.target.name for server in snapshot.servers] == ["127.0.0.2", "127.0.0.3", "127.0.0.9"]
-                    and all(server.sweep.success for server in snapshot.servers)
+                    and all(server.observations["sweep"].success for server in snapshot.servers)
                 ),
             )
 
@@ -383,20 +389,24 @@ class TestDiscovery:
         path = tmp_path / "targets.yml"
         self._write(path, "- targets: [127.0.0.1]", 1)
         async with running(Refresh(self._config(path))) as refresh:
-            await until(refresh, lambda snapshot: all(server.sweep.success for server in snapshot.servers))
+            await until(
+                refresh, lambda snapshot: all(server.observations["sweep"].success for server in snapshot.servers)
+            )
             self._write(path, "- targets: [", 2)
             snapshot = await until(refresh, lambda snapshot: snapshot.discovery["file"].failures == 1)
 
         assert [server.target.name for server in snapshot.servers] == ["127.0.0.1", "127.0.0.9"]
         assert snapshot.discovery["file"].targets == 1
-        assert all(server.sweep.success for server in snapshot.servers)
+        assert all(server.observations["sweep"].success for server in snapshot.servers)
 
     async def test_another_label_is_no_reason_to_sweep(self, wire: FakeWire, tmp_path: Path) -> None:
         """It changes nothing on the wire: nothing is forgotten, and nothing is asked again."""
         path = tmp_path / "targets.yml"
         self._write(path, "- targets: [127.0.0.1]", 1)
         async with running(Refresh(self._config(path))) as refresh:
-            await until(refresh, lambda snapshot: all(server.sweep.success for server in snapshot.servers))
+            await until(
+                refresh, lambda snapshot: all(server.observations["sweep"].success for server in snapshot.servers)
+            )
             swept_before = len(wire.jobs)
             self._write(path, "- targets: [127.0.0.1]\n  labels: {site: hanoi}", 2)
             snapshot = await until(
@@ -411,7 +421,9 @@ class TestDiscovery:
         path = tmp_path / "targets.yml"
         self._write(path, "- targets: [exch01.test]\n  labels: {__address__: 127.0.0.1}", 1)
         async with running(Refresh(self._config(path))) as refresh:
-            await until(refresh, lambda snapshot: all(server.sweep.success for server in snapshot.servers))
+            await until(
+                refresh, lambda snapshot: all(server.observations["sweep"].success for server in snapshot.servers)
+            )
             wire.seconds = 60
             self._write(path, "- targets: [exch01.test]\n  labels: {__address__: 127.0.0.2}", 2)
             snapshot = await until(refresh, lambda snapshot: _server(snapshot).target.address == "127.0.0.2")

@@ -21,11 +21,11 @@ from exporter.verdicts import (
     judge_profile,
 )
 
-from builders import server_facts
+from builders import NOW, server_facts
 
 
 def _rule(
-    check: Callable[[ServerFacts], Finding],
+    check: Callable[[ServerFacts, float], Finding],
     *,
     id: str = "rule",  # noqa: A002 - the field's own name
     severity: Severity = Severity.BLOCKER,
@@ -34,7 +34,7 @@ def _rule(
     return Rule(id, "Is it so?", "the guidance", severity, applies, check, f"mend {id}")
 
 
-def _forgetful(_: ServerFacts) -> Finding:
+def _forgetful(_: ServerFacts, _now: float = NOW) -> Finding:
     return Finding(passed=bool(Missing(Reason.DNS, "no such name").value), evidence="never said")
 
 
@@ -45,9 +45,9 @@ def _state(state: RuleState, id: str, severity: Severity = Severity.BLOCKER) -> 
 
 def test_a_missing_fact_costs_the_verdict_that_needs_it_and_no_other() -> None:
     """Forgotten failures come out as unknown, with their reason."""
-    passing = _rule(lambda _: Finding(passed=True, evidence="seen"), id="passing")
+    passing = _rule(lambda *_: Finding(passed=True, evidence="seen"), id="passing")
 
-    unknown, passed = judge(server_facts(), (_rule(_forgetful), passing))
+    unknown, passed = judge(server_facts(), (_rule(_forgetful), passing), NOW)
 
     assert (unknown.state, unknown.reason, unknown.evidence) == (RuleState.UNKNOWN, "dns", "no such name")
     assert passed.state is RuleState.PASSED
@@ -55,14 +55,14 @@ def test_a_missing_fact_costs_the_verdict_that_needs_it_and_no_other() -> None:
 
 def test_a_missing_fact_in_applies_is_unknown_too() -> None:
     """Whether a rule applies may hang on a fact as well."""
-    rule = _rule(lambda _: Finding(passed=True, evidence=""), applies=lambda facts: _forgetful(facts).passed is True)
+    rule = _rule(lambda *_: Finding(passed=True, evidence=""), applies=lambda facts: _forgetful(facts).passed is True)
 
-    assert judge(server_facts(), (rule,))[0].state is RuleState.UNKNOWN
+    assert judge(server_facts(), (rule,), NOW)[0].state is RuleState.UNKNOWN
 
 
 def test_nothing_to_look_at_is_unknown() -> None:
     """Never passed for lack of anything that could fail."""
-    (verdict,) = judge(server_facts(), (_rule(lambda _: Finding(passed=None, evidence="no endpoint")),))
+    (verdict,) = judge(server_facts(), (_rule(lambda *_: Finding(passed=None, evidence="no endpoint")),), NOW)
 
     assert (verdict.state, verdict.reason) == (RuleState.UNKNOWN, NOTHING_OBSERVED)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeAlias, TypeVar
 
 import exporter
-from exporter.facts import EndpointFacts, Known, Missing, Reason
+from exporter.facts import Certificate, EndpointFacts, Known, Missing, Reason
 from exporter.snapshot import ServerSnapshot, Snapshot
 from exporter.verdicts import ProfileState, RuleState
 
@@ -96,19 +96,40 @@ def _endpoint_probe_duration(server: ServerSnapshot) -> Iterator[Sample]:
             yield labels, facts.duration
 
 
+def _certificates(server: ServerSnapshot) -> Iterator[tuple[tuple[str, str, str], list[Certificate]]]:
+    for labels, facts in _in_use(server):
+        if isinstance(facts.certificates, Known):
+            yield labels, [chain.leaf for chain in facts.certificates.value]
+
+
+def _certificate_not_after(server: ServerSnapshot) -> Iterator[Sample]:
+    for labels, leaves in _certificates(server):
+        yield labels, min(leaf.not_after for leaf in leaves)
+
+
+def _certificate_info(server: ServerSnapshot) -> Iterator[Sample]:
+    for labels, leaves in _certificates(server):
+        for leaf in leaves:
+            named = (leaf.subject, leaf.issuer, leaf.fingerprint_sha256, leaf.signature_hash, leaf.public_key)
+            yield (*labels, *named), 1.0
+
+
 def _observation_success(server: ServerSnapshot) -> Iterator[Sample]:
-    if server.sweep.success is not None:
-        yield (server.target.name, "sweep"), float(server.sweep.success)
+    for kind, status in server.observations.items():
+        if status.success is not None:
+            yield (server.target.name, kind), float(status.success)
 
 
 def _observation_last_success(server: ServerSnapshot) -> Iterator[Sample]:
-    if server.target.ports:
-        yield (server.target.name, "sweep"), server.sweep.last_success
+    for kind, status in server.observations.items():
+        if server.target.ports:
+            yield (server.target.name, kind), status.last_success
 
 
 def _observation_duration(server: ServerSnapshot) -> Iterator[Sample]:
-    if server.sweep.success is not None:
-        yield (server.target.name, "sweep"), server.sweep.duration
+    for kind, status in server.observations.items():
+        if status.success is not None:
+            yield (server.target.name, kind), status.duration
 
 
 _ENDPOINT: Final = ("server", "endpoint", "service")
@@ -186,10 +207,24 @@ SERVER_METRICS: Final[tuple[Family[ServerSnapshot], ...]] = (
         _endpoint_probe_duration,
     ),
     Family(
+        "tls_readiness_certificate_not_after_timestamp_seconds",
+        "gauge",
+        "When the endpoint's own certificate ends; the first to end where it has several." + _IN_BACKGROUND,
+        _ENDPOINT,
+        _certificate_not_after,
+    ),
+    Family(
+        "tls_readiness_certificate_info",
+        "gauge",
+        "The endpoint's own certificate, one for each where it has several." + _IN_BACKGROUND,
+        (*_ENDPOINT, "subject", "issuer", "fingerprint_sha256", "signature_hash", "public_key"),
+        _certificate_info,
+    ),
+    Family(
         "tls_readiness_observation_success",
         "gauge",
-        "1 if the last attempt to observe the server decided something about every endpoint that counts."
-        + _IN_BACKGROUND,
+        "1 if the last attempt to observe the server succeeded for every endpoint that counts: a sweep decided "
+        "something about it, a scan all that it looked for." + _IN_BACKGROUND,
         ("server", "kind"),
         _observation_success,
     ),
@@ -274,9 +309,25 @@ FLEET_METRICS: Final[tuple[Family[Snapshot], ...]] = (
     Family(
         "tls_readiness_observation_failures_total",
         "counter",
-        "Endpoints that an observation decided nothing about, by the reason." + _IN_BACKGROUND,
+        "Observations of an endpoint that failed, by the reason: sweeps that decided nothing, scans that did not "
+        "decide all." + _IN_BACKGROUND,
         ("kind", "reason"),
         _failures,
+    ),
+    Family(
+        "tls_readiness_second_opinions_total",
+        "counter",
+        "Protocol versions whose new answer was to be confirmed by a complete handshake, by what came of it."
+        + _IN_BACKGROUND,
+        ("outcome",),
+        lambda snapshot: [((outcome,), float(count)) for outcome, count in snapshot.second_opinions.items()],
+    ),
+    Family(
+        "tls_readiness_worker_deaths_total",
+        "counter",
+        "Child processes that ended in the midst of their work, by the kind of work and the reason." + _IN_BACKGROUND,
+        ("kind", "reason"),
+        lambda snapshot: [(key, float(count)) for key, count in snapshot.worker_deaths.items()],
     ),
     Family(
         "tls_readiness_sd_discovered_targets",

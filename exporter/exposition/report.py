@@ -5,11 +5,12 @@ Fields may be added; those that are there stay.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import exporter
-from exporter.facts import EndpointFacts, Fact, Known
+from exporter.facts import Certificate, CertificateChain, EndpointFacts, Fact, Known, Missing, T_co
 from exporter.snapshot import ServerSnapshot, Snapshot
 from exporter.verdicts import ProfileVerdict, Verdict
 
@@ -35,8 +36,8 @@ def _server(server: ServerSnapshot) -> dict[str, Any]:
         "labels": dict(server.target.labels),
         "observed": {
             "sweep": _time(max((facts.tried_at for facts in used), default=0.0)),
-            "scan": None,  # no such observation yet
-            "collect": None,
+            "scan": _time(max((facts.scanned_at for facts in used), default=0.0)),
+            "collect": None,  # no such observation yet
         },
         "profiles": {name: _profile(verdict) for name, verdict in server.profiles.items()},
         "endpoints": [_endpoint(facts) for facts in used],
@@ -65,6 +66,39 @@ def _endpoint(facts: EndpointFacts) -> dict[str, Any]:
         "address": facts.address,
         "up": facts.speaks_tls,
         "protocols": {protocol.value: _answer(fact) for protocol, fact in facts.accepted.items()},
+        "certificates": _known(facts.certificates, lambda chains: [_chain(chain) for chain in chains]),
+        "cipher_suites": {protocol.value: _known(fact, list) for protocol, fact in facts.cipher_suites.items()},
+        "second_opinion_connections": len(facts.asked_again),
+    }
+
+
+def _known(fact: Fact[T_co], shown: Callable[[T_co], Any]) -> dict[str, Any]:
+    """A fact that a scan found: its value, or why there is none."""
+    if isinstance(fact, Missing):
+        return {"state": "unknown", "reason": fact.reason.value, "detail": fact.detail}
+    return {"state": "known", "at": _time(fact.at), "value": shown(fact.value)}
+
+
+def _chain(chain: CertificateChain) -> dict[str, Any]:
+    return {
+        "matches_name": chain.matches_name,
+        "trusted": _known(chain.trusted, bool),
+        **({"objection": chain.trusted.detail} if isinstance(chain.trusted, Known) and chain.trusted.detail else {}),
+        "certificates": [_certificate(certificate) for certificate in chain.certificates],
+    }
+
+
+def _certificate(certificate: Certificate) -> dict[str, Any]:
+    return {
+        "subject": certificate.subject,
+        "issuer": certificate.issuer,
+        "names": list(certificate.names),
+        "not_before": _time(certificate.not_before),
+        "not_after": _time(certificate.not_after),
+        "public_key": certificate.public_key,
+        "signature_hash": certificate.signature_hash,
+        "sha512_signed": certificate.sha512_signed,
+        "fingerprint_sha256": certificate.fingerprint_sha256,
     }
 
 

@@ -1,6 +1,8 @@
-"""A snapshot for the terminal: what each endpoint accepts, what that makes of each server, and what to do next."""
+"""A snapshot for the terminal: what each endpoint accepts and presents, what that makes of each server, what to do."""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -8,9 +10,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from exporter.facts import EndpointFacts, Fact, Missing, Protocol
+from exporter.facts import NOT_WANTED, EndpointFacts, Fact, Known, Missing, Protocol
 from exporter.snapshot import Snapshot
-from exporter.verdicts import ProfileState
+from exporter.verdicts import ProfileState, RuleState, Severity
 
 _STATES = {
     ProfileState.READY: ("ready", "green"),
@@ -27,6 +29,7 @@ def tables(snapshot: Snapshot) -> RenderableType:
     parts: list[RenderableType] = [_endpoints(used), *_unknown(used)]
     if unused:
         parts.append(Text(f"Optional endpoints never seen open, not judged: {', '.join(unused)}", style="dim"))
+    parts += [*_certificates(used), *_cipher_suites(used), *_advice(snapshot)]
     parts += ["", _servers(snapshot), *_next_steps(snapshot)]
     return Group(*parts)
 
@@ -65,6 +68,51 @@ def _unknown(used: list[EndpointFacts]) -> list[Text]:
     return lines
 
 
+def _certificates(used: list[EndpointFacts]) -> list[RenderableType]:
+    table = Table(title="Certificates", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("endpoint", "subject"):
+        table.add_column(column, overflow="fold")
+    for column in ("until", "key", "signed with", "for this name", "trusted"):
+        table.add_column(column)
+    for facts in used:
+        for chain in facts.certificates.value if isinstance(facts.certificates, Known) else ():
+            leaf = chain.leaf
+            until = datetime.fromtimestamp(leaf.not_after, UTC).date().isoformat()
+            trusted = _yes_or_no(chain.trusted.value) if isinstance(chain.trusted, Known) else Text("-", style="dim")
+            subject = Text(leaf.subject or leaf.fingerprint_sha256[:16])
+            named = _yes_or_no(chain.matches_name)
+            table.add_row(Text(facts.endpoint), subject, until, leaf.public_key, leaf.signature_hash, named, trusted)
+    missing = [
+        Text(
+            f"? {facts.endpoint} certificates: {facts.certificates.reason}: {facts.certificates.detail}", style="yellow"
+        )
+        for facts in used
+        if isinstance(facts.certificates, Missing) and facts.scanned_at and facts.certificates != NOT_WANTED
+    ]
+    return ["", table, *missing] if table.row_count or missing else []
+
+
+def _yes_or_no(value: bool) -> Text:  # noqa: FBT001 - it is what it says
+    return Text("yes" if value else "no", style="" if value else "yellow")
+
+
+def _cipher_suites(used: list[EndpointFacts]) -> list[RenderableType]:
+    """Endpoints with the same suites share a row: a server's mostly do."""
+    rows: dict[tuple[Protocol, str, str], list[str]] = {}
+    for facts in used:
+        for protocol, fact in facts.cipher_suites.items():
+            missing = isinstance(fact, Missing)
+            suites = f"? {fact.reason}: {fact.detail}" if isinstance(fact, Missing) else ", ".join(fact.value)
+            rows.setdefault((protocol, suites, "yellow" if missing else ""), []).append(facts.endpoint)
+    table = Table(title="Cipher suites accepted", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("endpoints", overflow="fold")
+    table.add_column("version")
+    table.add_column("suites", overflow="fold")
+    for (protocol, suites, style), endpoints in rows.items():
+        table.add_row(Text("\n".join(endpoints)), protocol, Text(suites, style=style))
+    return ["", table] if rows else []
+
+
 def _servers(snapshot: Snapshot) -> Table:
     table = Table(title="Readiness", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("server", overflow="fold")
@@ -86,3 +134,14 @@ def _next_steps(snapshot: Snapshot) -> list[RenderableType]:
     for step, servers in steps.items():
         lines += [Text(f" {', '.join(servers)}", style="bold"), Padding(Text(step), (0, 0, 0, 3))]
     return lines
+
+
+def _advice(snapshot: Snapshot) -> list[RenderableType]:
+    """What does not stand in the way, and should be mended all the same."""
+    lines: list[RenderableType] = []
+    for server in snapshot.servers:
+        for verdict in server.verdicts:
+            if verdict.rule.severity is Severity.ADVICE and verdict.state is RuleState.FAILED:
+                lines.append(Text(f" {server.target.name} {verdict.rule.id}", style="bold"))
+                lines.append(Padding(Text(verdict.evidence), (0, 0, 0, 3)))
+    return [Text("\nAdvice\n", style="italic"), *lines] if lines else []

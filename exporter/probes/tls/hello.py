@@ -197,7 +197,7 @@ def _hello(offers: tuple[Protocol, ...], server_name: str) -> Hello:
 
 def _extensions(offers: Sequence[Protocol], server_name: str) -> list[Any]:
     highest = offers[0]
-    chosen = [_sni(server_name)] if _is_name(server_name) else []
+    chosen = [_sni(server_name)] if is_name(server_name) else []
     chosen += [
         ext.TLSExtension(extType=ExtensionType.extended_master_secret).create(bytearray()),
         ext.SupportedGroupsExtension().create(list(_GROUPS)),
@@ -221,7 +221,8 @@ def _sni(server_name: str) -> Any:
     return ext.SNIExtension().create(bytearray(server_name.rstrip(".").encode("idna")))
 
 
-def _is_name(server_name: str) -> bool:
+def is_name(server_name: str) -> bool:
+    """Whether it can be sent as SNI."""
     try:
         ipaddress.ip_address(server_name)
     except ValueError:

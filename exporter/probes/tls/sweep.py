@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exporter.facts import Door, EndpointSweep, Missing, Protocol, Reason, all_missing
-from exporter.probes.tls.answer import Answer, Chose, Unclear
+from exporter.probes.tls.answer import Answer, Chose, Refused, Unclear
 from exporter.probes.tls.connection import ConnectError, NoTls, ask
 from exporter.probes.tls.evidence import Heard, weigh
 from exporter.probes.tls.hello import Hello, hello_for, hello_for_any
@@ -108,6 +108,11 @@ class _Sweep:
             door=door,
             accepted=weigh(self._heard, unasked, now) if self._heard else all_missing(unasked),
             connections=self._connections,
+            named=frozenset(
+                each.offers[0]
+                for each in self._heard
+                if isinstance(each.answer, Refused) and each.answer.explicit and each.answer.reason is Reason.TLS_ALERT
+            ),
         )
 
     async def _all_versions(self) -> None:

@@ -1,0 +1,251 @@
+"""Observes one server: sweeps its endpoints, has what is new confirmed, and scans them.
+
+When that happens is `exporter.refresh`'s business; here is how much of it happens at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from exporter.config import Config
+from exporter.facts import (
+    NOT_WANTED,
+    Door,
+    EndpointFacts,
+    EndpointScan,
+    EndpointSweep,
+    Fact,
+    Missing,
+    Protocol,
+    Reason,
+    all_missing,
+)
+from exporter.probes.tls.jobs import JOB, OPINION, SCAN, OpinionJob, Place, ScanJob
+from exporter.probes.tls.resolve import ResolveError, Resolver
+from exporter.probes.tls.second_opinion import Outcome, left_of, settle, spend
+from exporter.probes.tls.sweep import SweepJob, sweep
+from exporter.targets import Port, Target, endpoint_name
+from exporter.workers import Death, WorkerDied, Workers
+
+WORKER: Final = "exporter.probes.tls.worker"
+"""The module that the child processes run."""
+_OPINIONS_AT_ONCE: Final = 2  # children for second opinions, which must not wait for scans to end
+_SHUT: Final = frozenset({Reason.TCP_REFUSED, Reason.TCP_TIMEOUT})
+
+log = structlog.get_logger("exporter.observe")
+
+
+class Observer:
+    """Observes servers, as many at the same time as ask for it, within the configured limits.
+
+    Attributes:
+        second_opinions: per outcome, versions that a second opinion was due for.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.second_opinions: Counter[Outcome] = Counter()
+        self._probe = config.probe
+        self._scan = config.scan
+        self._resolver = Resolver()
+        self._client_name = _client_name()
+        self._slots = asyncio.Semaphore(config.probe.parallel_endpoints)
+        self._workers = {
+            "second_opinion": Workers(WORKER, _OPINIONS_AT_ONCE),
+            "scan": Workers(WORKER, config.scan.parallel_endpoints),
+        }
+
+    @property
+    def worker_deaths(self) -> Mapping[tuple[str, str], int]:
+        """Per kind of work, and per way to die, the children that died of it; every one is there."""
+        return {(kind, death): workers.deaths[death] for kind, workers in self._workers.items() for death in Death}
+
+    async def close(self) -> None:
+        """End the child processes that wait for work."""
+        for workers in self._workers.values():
+            await workers.close()
+
+    # Sweeps
+
+    async def sweep(self, target: Target, known: Mapping[str, EndpointFacts]) -> dict[str, EndpointFacts]:
+        """Sweep a server's endpoints once. What is known of each afterwards."""
+        unresolved: Missing | None = None
+        addresses: tuple[str, ...] = ()
+        try:
+            addresses = await self._resolver.resolve(target.host, self._probe.timeout)
+        except ResolveError as error:
+            unresolved = Missing(Reason.DNS, str(error))
+        at_once = asyncio.Semaphore(self._probe.parallel_endpoints_per_server)
+
+        async def observe(plan: Plan) -> EndpointFacts:
+            if not self._due(plan.facts):
+                return plan.facts
+            if unresolved is not None:
+                return plan.facts.after(_untried(unresolved), self._probe.max_age)
+            async with at_once:
+                return await self._sweep_endpoint(target, plan)
+
+        observed = await asyncio.gather(*map(observe, plan_endpoints(target, addresses, known)))
+        return {facts.endpoint: facts for facts in observed}
+
+    async def _sweep_endpoint(self, target: Target, plan: Plan) -> EndpointFacts:
+        job = SweepJob(
+            server_name=target.name,
+            addresses=plan.addresses,
+            port=plan.port.number,
+            service=plan.port.service,
+            timeout=self._probe.timeout,
+            client_name=self._client_name,
+        )
+        facts = plan.facts
+        try:
+            async with self._slots:
+                swept = await sweep(job)
+            log.debug(
+                "swept",
+                server=target.name,
+                endpoint=facts.endpoint,
+                address=swept.address,
+                connections=swept.connections,
+                seconds=round(swept.duration, 3),
+                **{protocol: _word(fact) for protocol, fact in swept.accepted.items()},
+            )
+            if self._probe.second_opinions and facts.doubtful(swept):
+                facts, swept = await self._second_opinion(target, plan.port, facts, swept)
+        except Exception as error:  # a fault of ours costs this endpoint's answers, not the server's
+            log.exception("sweep failed", server=target.name, endpoint=facts.endpoint)
+            swept = _untried(Missing(Reason.WORKER_DIED, repr(error)))
+        return facts.after(swept, self._probe.max_age)
+
+    async def _second_opinion(
+        self, target: Target, port: Port, facts: EndpointFacts, swept: EndpointSweep
+    ) -> tuple[EndpointFacts, EndpointSweep]:
+        """The sweep with what is new in it confirmed or unknown, and the facts with what that cost."""
+        place = self._place(target, port, swept.address)
+
+        async def ask(protocols: tuple[Protocol, ...], again: bool) -> Mapping[Protocol, Fact[bool]]:  # noqa: FBT001
+            job = JOB.dump_json(OpinionJob(place, protocols, again))
+            try:
+                answer = await self._workers["second_opinion"].run(job, self._probe.timeout)
+                return OPINION.validate_json(answer).accepted
+            except WorkerDied as death:
+                self._mourn("second_opinion", facts.endpoint, death)
+                return dict.fromkeys(protocols, _missing(death))
+
+        settled = await settle(facts, swept, ask, left_of(self._probe.second_opinions, facts, swept.at))
+        self.second_opinions.update(settled.outcomes.values())
+        spent = spend(facts, settled.connections, swept.at)
+        for protocol, outcome in settled.outcomes.items():
+            say = log.info if outcome is Outcome.AGREED else log.warning
+            say(
+                "second opinion",
+                server=target.name,
+                endpoint=facts.endpoint,
+                protocol=protocol,
+                outcome=outcome,
+                sweep=_word(swept.accepted[protocol]),
+                handshake=_word(settled.opinions[protocol]) if protocol in settled.opinions else "",
+                connections_left=left_of(self._probe.second_opinions, spent, swept.at),
+            )
+        return spent, settled.sweep
+
+    def _due(self, facts: EndpointFacts) -> bool:
+        """Whether to sweep an endpoint now: a closed optional one is left in peace for a scan interval."""
+        if facts.in_use or facts.failure is None or facts.failure.reason not in _SHUT:
+            return True
+        return time.time() - facts.tried_at >= self._scan.interval
+
+    # Scans
+
+    async def scan(self, target: Target, port: Port, facts: EndpointFacts) -> EndpointScan:
+        """Scan an endpoint that accepts some version."""
+        job = ScanJob(
+            place=self._place(target, port, facts.address),
+            protocols=facts.versions,
+            certificates=self._scan.certificates,
+            cipher_suites=self._scan.cipher_suites,
+            connections=self._scan.connections,
+            ca_file=self._scan.ca_file,
+        )
+        try:
+            scanned = SCAN.validate_json(await self._workers["scan"].run(JOB.dump_json(job), self._scan.timeout))
+        except WorkerDied as death:
+            self._mourn("scan", facts.endpoint, death)
+            scanned = _unscanned(job, _missing(death))
+        failure = scanned.failure
+        log.debug(
+            "scanned",
+            server=target.name,
+            endpoint=facts.endpoint,
+            connections=scanned.connections,
+            seconds=round(scanned.duration, 3),
+            failure=f"{failure.reason}: {failure.detail}" if failure else "",
+        )
+        return scanned
+
+    def _place(self, target: Target, port: Port, address: str) -> Place:
+        return Place(target.name, address, port.number, port.service, self._client_name)
+
+    def _mourn(self, kind: str, endpoint: str, death: WorkerDied) -> None:
+        log.warning("a child process died", kind=kind, endpoint=endpoint, reason=death.reason, detail=death.detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An endpoint to look at: what is known of it, and where it is."""
+
+    port: Port
+    addresses: tuple[str, ...]
+    facts: EndpointFacts
+
+
+def plan_endpoints(target: Target, addresses: Sequence[str], known: Mapping[str, EndpointFacts]) -> list[Plan]:
+    """The endpoints that a target has, given the addresses of its host; with ``all``, one for each address."""
+    plans = []
+    for port in target.ports:
+        name = endpoint_name(target.name, port.number)
+        places = {name: tuple(addresses)}
+        if target.address == "all" and addresses:
+            places = {endpoint_name(target.name, port.number, address): (address,) for address in addresses}
+        elif target.address == "all":  # the name does not resolve now: the endpoints that were known stay
+            before = [each for each in known if each.startswith(f"{name}@")]
+            places = dict.fromkeys(before, ()) or places
+        for place, where in places.items():
+            facts = known.get(place)
+            if facts is None or (facts.service, facts.origin) != (port.service, port.origin):
+                facts = EndpointFacts(place, port.service, port.origin)
+            plans.append(Plan(port, where, facts))
+    return plans
+
+
+def _client_name() -> str:
+    """What to call ourselves in EHLO: a name that looks like one, or an address literal (RFC 5321 4.1.4)."""
+    name = socket.gethostname()
+    return name if "." in name else "[127.0.0.1]"
+
+
+def _untried(missing: Missing) -> EndpointSweep:
+    return EndpointSweep(time.time(), 0.0, "", Door.UNTRIED, all_missing(missing), 0)
+
+
+def _unscanned(job: ScanJob, missing: Missing) -> EndpointScan:
+    suites: dict[Protocol, Fact[tuple[str, ...]]] = dict.fromkeys(job.protocols if job.cipher_suites else (), missing)
+    return EndpointScan(time.time(), 0.0, 0, missing if job.certificates else NOT_WANTED, suites)
+
+
+def _missing(death: WorkerDied) -> Missing:
+    reason = Reason.DEADLINE if death.reason is Death.DEADLINE else Reason.WORKER_DIED
+    return Missing(reason, f"the child process: {death.detail}")
+
+
+def _word(fact: Fact[bool]) -> str:
+    if isinstance(fact, Missing):
+        return f"unknown:{fact.reason}"
+    return "accepted" if fact.value else f"rejected:{fact.reason}"

@@ -1,0 +1,36 @@
+"""A second opinion on single versions: one complete handshake each, by another prober. Runs in a child process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from exporter.facts import Fact, Known, Missing, Protocol, Reason
+from exporter.probes.tls.answer import Refused, Unclear
+from exporter.probes.tls.handshake import Offer, Outcome, second_opinion
+from exporter.probes.tls.jobs import Opinion, OpinionJob
+
+_SHARE: Final = 2  # one connection may take half of what is left, as in a sweep
+
+
+def give_opinion(job: OpinionJob, timeout: float, connect: Callable[[Offer, float], Outcome]) -> Opinion:
+    """Do the job in ``timeout`` seconds. What the server does never raises."""
+    deadline = time.monotonic() + timeout
+    accepted: dict[Protocol, Fact[bool]] = {}
+    for protocol in job.protocols:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            accepted[protocol] = Missing(Reason.DEADLINE, "the second opinion's time was over")
+            continue
+        outcome = connect(second_opinion(protocol, again=job.again), left / _SHARE)
+        accepted[protocol] = _fact(outcome, time.time())
+    return Opinion(accepted)
+
+
+def _fact(outcome: Outcome, at: float) -> Fact[bool]:
+    if isinstance(outcome, Unclear):
+        return Missing(outcome.reason, outcome.detail)
+    if isinstance(outcome, Refused):
+        return Known(value=False, at=at, reason=outcome.reason, detail=outcome.detail)
+    return Known(value=True, at=at)

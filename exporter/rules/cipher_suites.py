@@ -1,0 +1,70 @@
+"""Whether TLS 1.2 and 1.3 are offered with the recommended cipher suites alone."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any, Final
+
+import yaml
+
+from exporter.facts import EndpointFacts, Known, Missing, MissingFactError, Protocol, Reason, ServerFacts
+from exporter.rules.judged import demand, has_endpoints, judged, left_out, names
+from exporter.verdicts import Finding, Rule, Severity
+
+_TABLE: Final[dict[str, Any]] = yaml.safe_load(
+    resources.files(__package__).joinpath("cipher_suites.yaml").read_text(encoding="utf-8")
+)
+RECOMMENDED: Final = {Protocol(name): frozenset(suites) for name, suites in _TABLE["recommended"].items()}
+"""Per version, the recommended suites. Older versions have none: whether they are on is another rule's question."""
+_ON_2012: Final = {Protocol(name): frozenset(suites) for name, suites in _TABLE["windows_server_2012"].items()}
+
+
+def _recommended(facts: ServerFacts, _now: float) -> Finding:
+    endpoints = judged(facts)
+    others = {each.endpoint: _others(each) for each in endpoints}
+    found = {endpoint: suites for endpoint, suites in others.items() if suites}
+    if any(suites - _only_on_2012() for suites in found.values()):
+        alike = {suites: [name for name, each in found.items() if each == suites] for suites in found.values()}
+        text = "; ".join(f"{', '.join(who)}: {', '.join(sorted(suites))}" for suites, who in alike.items())
+        return Finding(passed=False, evidence=f"not recommended: {text}{left_out(facts)}")
+    if not endpoints:
+        return Finding(passed=None, evidence=f"no endpoint could be judged{left_out(facts)}")
+    for endpoint in endpoints:
+        for protocol in RECOMMENDED:
+            if demand(endpoint, endpoint.accepted[protocol], protocol):
+                unseen = Missing(Reason.NOT_OBSERVED_YET)
+                demand(endpoint, endpoint.cipher_suites.get(protocol, unseen), f"{protocol} cipher suites")
+    for name, suites in found.items():
+        detail = f"{name}: {', '.join(sorted(suites))}: recommended on Windows Server 2012 and 2012 R2 only"
+        raise MissingFactError(Missing(Reason.NOT_OBSERVED_YET, f"{detail}, and which Windows this is is not known"))
+    return Finding(passed=True, evidence=f"recommended suites alone on {names(endpoints)}{left_out(facts)}")
+
+
+def _others(endpoint: EndpointFacts) -> frozenset[str]:
+    """The suites that were seen and are not recommended everywhere."""
+    seen = {protocol: endpoint.cipher_suites.get(protocol) for protocol in RECOMMENDED if not endpoint.closed}
+    return frozenset(
+        suite
+        for protocol, fact in seen.items()
+        if isinstance(fact, Known)
+        for suite in fact.value
+        if suite not in RECOMMENDED[protocol]
+    )
+
+
+def _only_on_2012() -> frozenset[str]:
+    return frozenset().union(*_ON_2012.values())
+
+
+CIPHER_SUITES_RECOMMENDED: Final = Rule(
+    id="cipher-suites-recommended",
+    title="Do TLS 1.2 and TLS 1.3 offer only the cipher suites that Microsoft recommends for Exchange?",
+    source=_TABLE["source"],
+    severity=Severity.ADVICE,
+    applies=has_endpoints,
+    check=_recommended,
+    remedy=(
+        "Set the cipher suite order by group policy, or with Disable-TlsCipherSuite and Enable-TlsCipherSuite on "
+        "Windows Server 2016 and newer, to the recommended list, and restart."
+    ),
+)

@@ -1,0 +1,225 @@
+"""Child processes for work that must be killable: libraries that hang, leak or crash take a child with them, no more.
+
+A child is a Python module of ours (`serve`) that reads one job per line and writes one outcome per line. The parent
+(`Workers`) starts children when there is work, kills one that does not answer in time, replaces one that has done its
+share, and lets them go when there has been nothing to do for a while.
+
+Plain subprocesses rather than `multiprocessing` and what builds on it: those keep a helper process of their own for as
+long as the exporter runs, and import the parent's main module into each child.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import resource
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections import Counter
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final
+
+TASKS: Final = 50
+"""Jobs after which a child is replaced: sslyze's memory grows with each (sslyze issue 603)."""
+IDLE: Final = 180.0
+"""Seconds without work after which a child is let go."""
+MEMORY: Final = 1 << 29
+"""Bytes of address space that a child may have."""
+START_LIMIT: Final = 30.0
+"""Seconds that a child may take until it is ready for work."""
+GRACE: Final = 0.5
+"""Seconds beyond a job's own time-out until its child is killed: a child that notices by itself says what it has."""
+
+_DYING: Final = 2.0  # seconds that a child may take to end by itself once it has closed its output
+_ORPHANED: Final = 10.0  # seconds after a job's time-out when a child ends by itself, should the parent be gone
+_MAX_LINE: Final = 1 << 22  # bytes of an outcome; a scan's is below 100 kB
+_READY: Final = b"ready\n"
+_OUT_OF_MEMORY: Final = 77  # an exit status that nothing else uses
+
+
+class Death(StrEnum):
+    """How a child ended before it had done its job. The closed list of the metric's ``reason`` label."""
+
+    DEADLINE = "deadline"
+    MEMORY = "memory"
+    DIED = "died"
+    NOT_STARTED = "not_started"
+
+
+class WorkerDied(Exception):  # noqa: N818 - it says what happened
+    """The child that had the job ended before it had done it."""
+
+    def __init__(self, reason: Death, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class Workers:
+    """Children of one kind, started as they are needed.
+
+    Attributes:
+        deaths: how often a child ended in the midst of a job, by the reason.
+    """
+
+    def __init__(self, module: str, at_most: int, *, tasks: int = TASKS, idle: float = IDLE) -> None:
+        """Children that run ``module``, ``at_most`` of them at the same time."""
+        self.deaths: Counter[Death] = Counter()
+        self._module = module
+        self._slots = asyncio.Semaphore(at_most)
+        self._tasks = tasks
+        self._idle = idle
+        self._waiting: dict[_Child, asyncio.Task[None]] = {}
+
+    async def run(self, job: bytes, timeout: float) -> bytes:
+        """Have a child do a job: one line each way.
+
+        Args:
+            job: what to do, without a line break.
+            timeout: seconds that it may take, once a child has it.
+
+        Raises:
+            WorkerDied: the child ended first.
+        """
+        async with self._slots:
+            child = await self._child()
+            try:
+                return await child.do(job, timeout)
+            except WorkerDied as death:
+                self.deaths[death.reason] += 1
+                raise
+            finally:
+                if child.usable and child.done < self._tasks:
+                    self._waiting[child] = asyncio.create_task(self._let_go(child))
+                else:
+                    await child.end()
+
+    async def _child(self) -> _Child:
+        """One that waits for work, the last that had some, or a new one."""
+        while self._waiting:
+            child, letting_go = self._waiting.popitem()
+            letting_go.cancel()
+            if child.running:
+                return child
+            await child.end()
+        return _Child(self._module)
+
+    async def _let_go(self, child: _Child) -> None:
+        await asyncio.sleep(self._idle)
+        del self._waiting[child]
+        await child.end()
+
+    async def close(self) -> None:
+        """End the children that wait for work. Those at work end with the tasks that they work for."""
+        waiting, self._waiting = self._waiting, {}
+        for child, letting_go in waiting.items():
+            letting_go.cancel()
+            await child.end()
+
+
+class _Child:
+    """One child process, not started before its first job."""
+
+    def __init__(self, module: str) -> None:
+        self.done = 0
+        self.usable = False  # whatever interrupts a job leaves a child that must not get another
+        self._module = module
+        self._process: Process | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def do(self, job: bytes, timeout: float) -> bytes:
+        self.usable = False
+        process = self._process or await self._start()
+        try:
+            outcome = await asyncio.wait_for(_exchange(process, job, timeout), timeout + GRACE)
+        except TimeoutError:
+            raise WorkerDied(Death.DEADLINE, f"no outcome within {timeout:.3g} s") from None
+        if not outcome.endswith(b"\n"):
+            raise await self._post_mortem(Death.DIED)
+        self.usable = True
+        self.done += 1
+        return outcome
+
+    async def _start(self) -> Process:
+        # What the parent can import the child can; the folder that the exporter was started in does not count.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        try:
+            self._process = process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", self._module),
+                stdin=PIPE,
+                stdout=PIPE,
+                env=environment,
+                limit=_MAX_LINE,
+                start_new_session=True,  # Ctrl-C is for the parent to handle
+            )
+        except OSError as error:
+            raise WorkerDied(Death.NOT_STARTED, str(error)) from error
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
+        try:
+            ready = await asyncio.wait_for(process.stdout.readline(), START_LIMIT)
+        except TimeoutError:
+            raise WorkerDied(Death.NOT_STARTED, f"not ready within {START_LIMIT:.3g} s") from None
+        if ready != _READY:
+            raise await self._post_mortem(Death.NOT_STARTED)
+        return process
+
+    async def _post_mortem(self, otherwise: Death) -> WorkerDied:
+        status = await self.end(patience=_DYING)
+        if status == _OUT_OF_MEMORY:
+            return WorkerDied(Death.MEMORY, f"it needed more than {MEMORY >> 20} MB")
+        return WorkerDied(otherwise, f"signal {-status}" if status < 0 else f"exit status {status}")
+
+    async def end(self, patience: float = 0.0) -> int:
+        """Make sure that the process is gone, by itself or after ``patience`` seconds; its exit status."""
+        if self._process is None:
+            return 0
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(self._process.wait(), patience)
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        return await self._process.wait()
+
+
+async def _exchange(process: Process, job: bytes, timeout: float) -> bytes:
+    """Hand over a job and wait for its outcome; less than a line if the child ends first."""
+    assert process.stdin is not None  # noqa: S101 - they are pipes
+    assert process.stdout is not None  # noqa: S101
+    process.stdin.write(b"%f %b\n" % (timeout, job))
+    with contextlib.suppress(ConnectionError):  # it ended: reading says so
+        await process.stdin.drain()
+    try:
+        return await process.stdout.readline()
+    except ValueError:  # longer than any outcome
+        return b""
+
+
+def serve(do: Callable[[bytes, float], bytes]) -> None:
+    """Be a child: do each job that comes, until no more come.
+
+    Args:
+        do: does one, given the seconds that it may take. What it raises ends the child.
+    """
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    output = os.dup(1)
+    os.dup2(2, 1)  # what a library prints must not be taken for an outcome
+    with os.fdopen(0, "rb") as jobs, os.fdopen(output, "wb") as outcomes:
+        outcomes.write(_READY)
+        outcomes.flush()
+        for line in jobs:
+            timeout, job = line.split(b" ", 1)
+            signal.setitimer(signal.ITIMER_REAL, float(timeout) + _ORPHANED)
+            try:
+                outcome = do(job, float(timeout))
+            except MemoryError:
+                os._exit(_OUT_OF_MEMORY)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            outcomes.write(outcome + b"\n")
+            outcomes.flush()
+            gc.collect()  # sslyze leaves cycles behind (sslyze issue 603)
