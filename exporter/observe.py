@@ -30,7 +30,7 @@ from exporter.facts import (
 )
 from exporter.probes.tls.jobs import JOB, OPINION, SCAN, OpinionJob, Place, ScanJob
 from exporter.probes.tls.resolve import ResolveError, Resolver
-from exporter.probes.tls.second_opinion import Outcome, left_of, settle, spend
+from exporter.probes.tls.second_opinion import PAUSE, Outcome, left_of, settle, spend
 from exporter.probes.tls.sweep import SweepJob, sweep
 from exporter.targets import Port, Target, endpoint_name
 from exporter.workers import Death, WorkerDied, Workers
@@ -139,11 +139,13 @@ class Observer:
                 self._mourn("second_opinion", facts.endpoint, death)
                 return dict.fromkeys(protocols, _missing(death))
 
-        settled = await settle(facts, swept, ask, left_of(self._probe.second_opinions, facts, swept.at))
+        settled = await settle(facts, swept, ask, left_of(self._probe.second_opinions, facts, swept.at), PAUSE)
         self.second_opinions.update(settled.outcomes.values())
         spent = spend(facts, settled.connections, swept.at)
         for protocol, outcome in settled.outcomes.items():
-            say = log.info if outcome is Outcome.AGREED else log.warning
+            say = log.info if protocol in facts.settled else log.debug  # at first sight there are many, and no news
+            if outcome is not Outcome.AGREED:
+                say = log.warning
             say(
                 "second opinion",
                 server=target.name,

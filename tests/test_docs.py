@@ -11,8 +11,12 @@ import yaml
 from exporter.config import Config, parse_config
 from exporter.exposition.metrics import FLEET_METRICS, SERVER_LABELS, SERVER_METRICS
 from exporter.facts import Reason
+from exporter.probes.tls.second_opinion import Outcome
 from exporter.rules import PROFILES
+from exporter.rules.certificates import CERTIFICATES_SOUND
+from exporter.rules.cipher_suites import CIPHER_SUITES_RECOMMENDED
 from exporter.targets import PRESETS
+from exporter.workers import Death
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -36,6 +40,20 @@ def test_every_reason_is_documented() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", _read("concepts.md"), re.MULTILINE)) == set(Reason)
 
 
+def test_the_outcomes_and_deaths_are_documented() -> None:
+    """The closed lists of two labels are in the metrics table."""
+    text = _read("metrics.md")
+
+    assert all(f"`{word}`" in text for word in (*Outcome, *Death))
+
+
+def test_every_rule_of_scans_is_documented() -> None:
+    """docs/concepts.md says when they fail."""
+    text = _read("concepts.md")
+
+    assert all(f"| {rule.id} |" in text for rule in (CERTIFICATES_SOUND, CIPHER_SUITES_RECOMMENDED))
+
+
 def test_the_configuration_example_is_valid_and_complete() -> None:
     """Every key is in the example, and the example loads."""
     example, targets = re.findall(r"```yaml\n(.*?)```", _read("configuration.md"), re.DOTALL)
@@ -44,8 +62,11 @@ def test_the_configuration_example_is_valid_and_complete() -> None:
 
     assert set(document) == set(Config.model_fields)
     assert set(document["probe"]) == set(type(config.probe).model_fields)
+    assert set(document["scan"]) == set(type(config.scan).model_fields)
     assert {key for server in document["servers"][1:] for key in server} == set(type(config.servers[0]).model_fields)
-    assert config.probe == parse_config({"servers": ["a"]}, PROFILES).probe
+    defaults = parse_config({"servers": ["a"]}, PROFILES)
+    assert config.probe == defaults.probe
+    assert config.scan.model_copy(update={"ca_file": None}) == defaults.scan
     assert isinstance(yaml.safe_load(targets), list)
 
 

@@ -10,6 +10,9 @@ import socketserver
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -40,17 +43,34 @@ class DemoFleet:
     """The endpoints, as a context manager: listening inside, closed outside."""
 
     def __init__(self) -> None:
-        authority = trustme.CA()
-        issued = authority.issue_cert("localhost", key_type=trustme.KeyType.RSA)
-        chain = X509CertChain()
-        chain.parsePemList("".join(pem.bytes().decode() for pem in issued.cert_chain_pems))
-        key = parsePEMKey(issued.private_key_pem.bytes().decode(), private=True)
+        self._authority = trustme.CA()
+        self._folder = TemporaryDirectory(prefix="tls-readiness-demo-")
         self._endpoints = {
-            name: TlsEndpoint(chain, key, lowest=lowest, highest=highest, starttls=service == "smtp")
+            name: TlsEndpoint(
+                *self._certificate(name, expired=name == "forgotten"),
+                lowest=lowest,
+                highest=highest,
+                starttls=service == "smtp",
+            )
             for name, service, lowest, highest in FLEET
         }
 
+    def _certificate(self, name: str, *, expired: bool) -> tuple[X509CertChain, Any]:
+        full_name = f"{name}.demo.test"
+        now = datetime.now(UTC)
+        issued = self._authority.issue_cert(
+            full_name,
+            common_name=full_name,
+            not_before=now - timedelta(days=400),
+            not_after=now + timedelta(days=-35 if expired else 365),
+            key_type=trustme.KeyType.RSA,
+        )
+        chain = X509CertChain()
+        chain.parsePemList("".join(pem.bytes().decode() for pem in issued.cert_chain_pems))
+        return chain, parsePEMKey(issued.private_key_pem.bytes().decode(), private=True)
+
     def __enter__(self) -> Self:
+        self._authority.cert_pem.write_to_path(str(self._ca_file))
         for endpoint in self._endpoints.values():
             threading.Thread(target=endpoint.serve_forever, daemon=True).start()
         return self
@@ -61,6 +81,11 @@ class DemoFleet:
         for endpoint in self._endpoints.values():
             endpoint.shutdown()
             endpoint.server_close()
+        self._folder.cleanup()
+
+    @property
+    def _ca_file(self) -> Path:
+        return Path(self._folder.name, "demo-ca.pem")
 
     def configuration(self) -> dict[str, Any]:
         """A configuration that watches the fleet every few seconds, and one server that does not answer."""
@@ -81,7 +106,11 @@ class DemoFleet:
                 "endpoints": [{"port": 1, "service": "https"}],
             }
         )
-        return {"probe": {"interval": "5s", "timeout": "4s"}, "servers": servers}
+        return {
+            "probe": {"interval": "5s", "timeout": "4s"},
+            "scan": {"ca_file": str(self._ca_file), "parallel_endpoints": 4},
+            "servers": servers,
+        }
 
 
 class TlsEndpoint(socketserver.ThreadingTCPServer):
@@ -100,6 +129,9 @@ class TlsEndpoint(socketserver.ThreadingTCPServer):
         self.settings = HandshakeSettings()
         self.settings.minVersion = _VERSIONS[lowest]
         self.settings.maxVersion = _VERSIONS[highest]
+        # Few suites, because handshakes in Python are slow; and where the old versions are off, good ones alone.
+        self.settings.keyExchangeNames = ["ecdhe_rsa"] if lowest == "TLS 1.2" else ["ecdhe_rsa", "rsa"]
+        self.settings.cipherNames = ["aes256gcm", "aes128gcm", *([] if lowest == "TLS 1.2" else ["aes256", "3des"])]
         self.settings.versions = [
             version for version in sorted(_VERSIONS.values(), reverse=True) if version <= self.settings.maxVersion
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 from rich import box
@@ -10,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from exporter.facts import NOT_WANTED, EndpointFacts, Fact, Known, Missing, Protocol
+from exporter.facts import NOT_WANTED, CertificateChain, EndpointFacts, Fact, Known, Missing, Protocol
 from exporter.snapshot import Snapshot
 from exporter.verdicts import ProfileState, RuleState, Severity
 
@@ -69,31 +70,39 @@ def _unknown(used: list[EndpointFacts]) -> list[Text]:
 
 
 def _certificates(used: list[EndpointFacts]) -> list[RenderableType]:
-    table = Table(title="Certificates", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("endpoint", "subject"):
-        table.add_column(column, overflow="fold")
-    for column in ("until", "key", "signed with", "for this name", "trusted"):
-        table.add_column(column)
+    """Endpoints with the same certificate share a row: a server's mostly do."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    missing = []
     for facts in used:
-        for chain in facts.certificates.value if isinstance(facts.certificates, Known) else ():
-            leaf = chain.leaf
-            until = datetime.fromtimestamp(leaf.not_after, UTC).date().isoformat()
-            trusted = _yes_or_no(chain.trusted.value) if isinstance(chain.trusted, Known) else Text("-", style="dim")
-            subject = Text(leaf.subject or leaf.fingerprint_sha256[:16])
-            named = _yes_or_no(chain.matches_name)
-            table.add_row(Text(facts.endpoint), subject, until, leaf.public_key, leaf.signature_hash, named, trusted)
-    missing = [
-        Text(
-            f"? {facts.endpoint} certificates: {facts.certificates.reason}: {facts.certificates.detail}", style="yellow"
-        )
-        for facts in used
-        if isinstance(facts.certificates, Missing) and facts.scanned_at and facts.certificates != NOT_WANTED
-    ]
-    return ["", table, *missing] if table.row_count or missing else []
+        fact = facts.certificates
+        for chain in fact.value if isinstance(fact, Known) else ():
+            rows.setdefault(_certificate(chain), []).append(facts.endpoint)
+        if isinstance(fact, Missing) and facts.scanned_at and fact != NOT_WANTED:
+            missing.append(Text(f"? {facts.endpoint} certificates: {fact.reason}: {fact.detail}", style="yellow"))
+    table = Table(title="Certificates", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("endpoints", "subject", "until", "key", "signed with", "for this name", "trusted"):
+        table.add_column(column, overflow="fold")
+    for cells, endpoints in rows.items():
+        table.add_row(*(Text(cell, style="yellow" if cell == "no" else "") for cell in ("\n".join(endpoints), *cells)))
+    return ["", *([table] if rows else []), *missing] if rows or missing else []
 
 
-def _yes_or_no(value: bool) -> Text:  # noqa: FBT001 - it is what it says
-    return Text("yes" if value else "no", style="" if value else "yellow")
+def _certificate(chain: CertificateChain) -> tuple[str, ...]:
+    leaf = chain.leaf
+    common_name = re.match(r"CN=((?:[^,\\]|\\.)+)", leaf.subject)
+    trusted = _yes_or_no(chain.trusted.value) if isinstance(chain.trusted, Known) else "-"
+    return (
+        common_name[1] if common_name else leaf.subject or leaf.fingerprint_sha256[:16],
+        datetime.fromtimestamp(leaf.not_after, UTC).date().isoformat(),
+        leaf.public_key,
+        leaf.signature_hash,
+        _yes_or_no(chain.matches_name),
+        trusted,
+    )
+
+
+def _yes_or_no(value: bool) -> str:  # noqa: FBT001 - it is what it says
+    return "yes" if value else "no"
 
 
 def _cipher_suites(used: list[EndpointFacts]) -> list[RenderableType]:
@@ -138,10 +147,13 @@ def _next_steps(snapshot: Snapshot) -> list[RenderableType]:
 
 def _advice(snapshot: Snapshot) -> list[RenderableType]:
     """What does not stand in the way, and should be mended all the same."""
-    lines: list[RenderableType] = []
-    for server in snapshot.servers:
-        for verdict in server.verdicts:
-            if verdict.rule.severity is Severity.ADVICE and verdict.state is RuleState.FAILED:
-                lines.append(Text(f" {server.target.name} {verdict.rule.id}", style="bold"))
-                lines.append(Padding(Text(verdict.evidence), (0, 0, 0, 3)))
-    return [Text("\nAdvice\n", style="italic"), *lines] if lines else []
+    failed = [
+        (server.target.name, verdict)
+        for server in snapshot.servers
+        for verdict in server.verdicts
+        if verdict.rule.severity is Severity.ADVICE and verdict.state is RuleState.FAILED
+    ]
+    lines: list[RenderableType] = [Text("\nAdvice\n", style="italic")] if failed else []
+    for server, verdict in failed:
+        lines += [Text(f" {server} {verdict.rule.id}", style="bold"), Padding(Text(verdict.evidence), (0, 0, 0, 3))]
+    return lines

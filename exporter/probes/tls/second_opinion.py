@@ -58,9 +58,7 @@ def spend(facts: EndpointFacts, connections: int, now: float) -> EndpointFacts:
     return replace(facts, asked_again=(*recent, *[now] * connections))
 
 
-async def settle(
-    facts: EndpointFacts, sweep: EndpointSweep, ask: Ask, connections: int, pause: float = PAUSE
-) -> Settled:
+async def settle(facts: EndpointFacts, sweep: EndpointSweep, ask: Ask, connections: int, pause: float) -> Settled:
     """Have a sweep's doubtful answers confirmed.
 
     Where both probers agree the answer stands. Where they do not they are asked once more after a pause, and if they
