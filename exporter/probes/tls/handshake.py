@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from nassl import _nassl
 from nassl.cert_chain_verifier import CertificateChainVerificationFailed, CertificateChainVerifier
 from nassl.legacy_ssl_client import LegacySslClient
-from nassl.ssl_client import OpenSslVersionEnum, SslClient
+from nassl.ssl_client import BaseSslClient, OpenSslVersionEnum, SslClient
 from sslyze.connection_helpers.opportunistic_tls_helpers import ProtocolWithOpportunisticTlsEnum as StartTls
 from sslyze.connection_helpers.tls_connection import SslConnection
 from sslyze.errors import (
@@ -91,24 +92,28 @@ Outcome: TypeAlias = Agreed | WeakKey | Refused | Unclear
 def offers(protocol: Protocol) -> tuple[Offer, ...]:
     """Every suite of a version that can be tried, in one offer for each OpenSSL that is needed.
 
-    For TLS 1.2 that is both: the newer first, and the older for the export-grade, single-DES and static (EC)DH suites
-    that the newer has not.
+    For TLS 1.2 that is both. OpenSSL 1.1.1 knows the newer suites, and the curves and signatures that go with ephemeral
+    elliptic curves; OpenSSL 1.0.2 knows the weak ones, and tells which it is even where the handshake fails later.
     """
     if protocol is Protocol.TLS_1_3:
         return (Offer(protocol, legacy=False, suites=_IANA_1_3),)
+    legacy = tuple(_openssl_names(protocol, legacy=True))
     if protocol is not Protocol.TLS_1_2:
-        return (Offer(protocol, legacy=True, suites=tuple(_openssl_names(protocol, legacy=True))),)
-    modern, legacy = (_openssl_names(protocol, legacy=legacy) for legacy in (False, True))
+        return (Offer(protocol, legacy=True, suites=legacy),)
+    modern = tuple(
+        name
+        for name in _openssl_names(protocol, legacy=False)
+        if "_anon_" not in name and (name.startswith("TLS_ECDHE_") or name not in legacy)
+    )
     rest = tuple(name for name in legacy if name not in modern)
-    return Offer(protocol, legacy=False, suites=tuple(modern)), Offer(protocol, legacy=True, suites=rest)
+    return Offer(protocol, legacy=False, suites=modern), Offer(protocol, legacy=True, suites=rest)
 
 
 def second_opinion(protocol: Protocol, *, again: bool) -> Offer:
     """What to offer to find out whether a version is accepted: all of one OpenSSL's suites, next time the other's."""
-    first, *others = offers(protocol)
-    if not (again and others):
-        return first
-    return Offer(protocol, legacy=True, suites=tuple(_openssl_names(protocol, legacy=True)))
+    if protocol is not Protocol.TLS_1_2:
+        return offers(protocol)[0]
+    return Offer(protocol, legacy=again, suites=tuple(_openssl_names(protocol, legacy=again)))
 
 
 _IANA_1_3: Final = tuple(
@@ -116,7 +121,8 @@ _IANA_1_3: Final = tuple(
 )
 
 
-def _openssl_names(protocol: Protocol, *, legacy: bool) -> dict[str, str]:
+@cache
+def _openssl_names(protocol: Protocol, *, legacy: bool) -> Mapping[str, str]:
     """Per suite that one OpenSSL has for a version, by its IANA name, the name that OpenSSL has for it.
 
     In that OpenSSL's own order, the stronger first. PSK and SRP need secrets, and nobody's Exchange has them.
@@ -177,14 +183,19 @@ def _connection(place: Place, offer: Offer, limit: float) -> SslConnection:
         should_use_legacy_openssl=offer.legacy,
         should_enable_server_name_indication=is_name(place.server_name),
     )
-    client = connection.ssl_client
-    if offer.protocol is Protocol.TLS_1_3:
-        assert isinstance(client, SslClient)  # noqa: S101 - the only one that has it
+    _set_suites(connection.ssl_client, offer)
+    return connection
+
+
+def _set_suites(client: BaseSslClient, offer: Offer) -> None:
+    # OpenSSL 1.1.1 leaves out of its hello what its security level finds too weak, and ends handshakes for weak keys.
+    level = () if offer.legacy else ("@SECLEVEL=0",)
+    if isinstance(client, SslClient) and offer.protocol is Protocol.TLS_1_3:
+        client.set_cipher_list(":".join(("ALL", *level)))
         client.set_ciphersuites(":".join(offer.suites))
     else:
         names = _openssl_names(offer.protocol, legacy=offer.legacy)
-        client.set_cipher_list(":".join(names[suite] for suite in offer.suites))
-    return connection
+        client.set_cipher_list(":".join((*(names[suite] for suite in offer.suites), *level)))
 
 
 def _iana_name(offer: Offer, openssl_name: str) -> str:
