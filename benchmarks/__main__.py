@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final
@@ -12,7 +13,8 @@ from benchmarks import jobs
 from benchmarks.daemon import Daemon, daemon
 from benchmarks.figures import Figure, by_turns, percentile, print_table, spread
 from benchmarks.fleet import fleet, partly_silent
-from benchmarks.servers import Relay, deaf_port, free_ports, nginx, silent_port
+from benchmarks.servers import Relay, deaf_port, free_ports, nginx, silent_port, trickling_port
+from exporter.workers import IDLE
 
 ROUNDS: Final = 5
 LOOPS: Final = {"asyncio": False, "uvloop": True}
@@ -27,9 +29,15 @@ def main() -> int:
     figures: list[Figure] = []
     with nginx(modern, legacy):
         figures += [_connections("TLS 1.2 only", modern[0]), _connections("TLS 1.0 to 1.2", legacy[0])]
-        for measure in (_speed, _silence, _service):
+        for measure, on in (
+            (_scans, legacy),
+            (_speed, modern),
+            (_silence, modern),
+            (_idle, modern),
+            (_service, modern),
+        ):
             print(f"{len(figures)} figures measured, next: {measure.__name__}", file=sys.stderr)
-            figures += measure(modern)
+            figures += measure(on)
     print_table(figures)
     return 1 if any(each.met is False for each in figures) else 0
 
@@ -119,11 +127,68 @@ def _silence(ports: Sequence[int]) -> list[Figure]:
     return rows
 
 
+def _scans(ports: Sequence[int]) -> list[Figure]:
+    """One endpoint's scan beside sslyze's own commands, and scans of servers that stall."""
+    with Relay(ports[0]) as relay:
+        ours = jobs.run_job(jobs.our_scan, ports=[relay.port] * 2, limit=120)
+        our_connections, before = relay.accepted // 2, relay.accepted
+        theirs = jobs.run_job(jobs.sslyze_scan, port=relay.port)
+        their_connections = relay.accepted - before
+    found = f"{ours['suites']} suites, sslyze {theirs['suites']}; the next one {ours['seconds'][1]:.2f}"
+    rows = [
+        Figure(
+            "scan of a local endpoint, TLS 1.0 to 1.2, s",
+            "<= 5",
+            f"{ours['seconds'][0]:.2f}",
+            ours["seconds"][0] <= 5 and not ours["failure"] and ours["suites"] == theirs["suites"],
+            sslyze=f"{theirs['seconds']:.2f}",
+            other=found,
+        ),
+        Figure("connections of that scan", "", str(our_connections), sslyze=str(their_connections)),
+    ]
+    stalls: dict[str, AbstractContextManager[int]] = {"says nothing": silent_port(), "trickles": trickling_port()}
+    for kind, stall in stalls.items():
+        with stall as port:
+            ended = jobs.run_job(jobs.our_scan, ports=[ports[0], port], limit=5)
+        seconds = ended["seconds"][1]
+        met = abs(seconds - 5) <= 1 and ended["failure"] in {"deadline", "tls_timeout"}
+        name = f"scan of a server that {kind}, scan.timeout 5 s, s"
+        rows.append(Figure(name, "5 ± 1", f"{seconds:.2f}", met, other=ended["failure"]))
+    return rows
+
+
+def _idle(ports: Sequence[int]) -> list[Figure]:
+    """A daemon whose scans are done: its memory while children wait, and what is left when they have waited enough."""
+    with daemon(fleet(50, ports, scans=True), uvloop=False) as exporter:
+        exporter.wait_until_ready(60)
+        until = time.monotonic() + 300
+        while exporter.count("tls_readiness_certificate_info{") < 50 * len(ports):
+            assert time.monotonic() < until, "the scans do not end"
+            time.sleep(1)
+        memory, waiting = exporter.megabytes("VmRSS"), len(exporter.children())
+        begin = time.monotonic()
+        while exporter.children() and time.monotonic() - begin < IDLE + 20:
+            time.sleep(1)
+        left, seconds = len(exporter.children()), time.monotonic() - begin
+    return [
+        Figure(
+            "memory with the children idle, 50 servers x 8, MB",
+            "<= 120",
+            f"{memory:.0f}",
+            memory <= 120,
+            other=f"{waiting} children wait",
+        ),
+        Figure(
+            f"children after {IDLE:.0f} idle seconds", "0", str(left), left == 0, other=f"gone after {seconds:.0f} s"
+        ),
+    ]
+
+
 def _service(ports: Sequence[int]) -> list[Figure]:
     """A daemon that watches 1,000 servers x 8 endpoints without rest while ten scrapers scrape it."""
     rows = []
     for loop, uvloop in LOOPS.items():
-        with daemon(fleet(1000, ports, **WITHOUT_REST), uvloop=uvloop) as exporter:
+        with daemon(fleet(1000, ports, WITHOUT_REST), uvloop=uvloop) as exporter:
             exporter.wait_until_ready(120)
             rows += _scrapes(exporter, loop)
     return rows

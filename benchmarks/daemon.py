@@ -55,6 +55,15 @@ class Daemon:
         lines = self.get("/metrics")[1].splitlines()
         return b"\n".join(line for line in lines if line.startswith(b"tls_readiness_protocol_unknown{"))
 
+    def count(self, prefix: str) -> int:
+        """How many lines of the metrics begin so."""
+        return sum(line.startswith(prefix.encode()) for line in self.get("/metrics")[1].splitlines())
+
+    def children(self) -> list[int]:
+        """Its child processes."""
+        tasks = Path(f"/proc/{self.pid}/task").iterdir()
+        return [int(pid) for task in tasks for pid in (task / "children").read_text(encoding="ascii").split()]
+
     def megabytes(self, key: str) -> float:
         """A figure of the process's memory: VmRSS is the present one, VmHWM the highest so far."""
         status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")

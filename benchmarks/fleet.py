@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 
 def server(number: int, ports: Sequence[int]) -> dict[str, Any]:
@@ -15,13 +15,20 @@ def server(number: int, ports: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def fleet(servers: int, ports: Sequence[int], **probe: str) -> dict[str, Any]:
+NO_SCANS: Final = {"certificates": False, "cipher_suites": False}
+"""What the figures of the sweep are measured with."""
+
+
+def fleet(
+    servers: int, ports: Sequence[int], probe: Mapping[str, str] | None = None, *, scans: bool = False
+) -> dict[str, Any]:
     """A configuration of that many servers with the same ports each."""
-    return {"probe": probe, "servers": [server(number, ports) for number in range(servers)]}
+    watched = [server(number, ports) for number in range(servers)]
+    return {"probe": probe or {}, "scan": {} if scans else NO_SCANS, "servers": watched}
 
 
 def partly_silent(servers: int, silent: int, port: int, silent_port: int) -> dict[str, Any]:
-    """Servers with one endpoint each; evenly strewn among them those that never answer. All else is the default."""
+    """Servers with one endpoint each; evenly strewn among them those that never answer. No scans, else the defaults."""
     every = servers // silent
     ports = [silent_port if number % every == every - 1 else port for number in range(servers)]
-    return {"servers": [server(number, [each]) for number, each in enumerate(ports)]}
+    return {"scan": NO_SCANS, "servers": [server(number, [each]) for number, each in enumerate(ports)]}

@@ -110,6 +110,56 @@ def sslyze(addresses: list[str]) -> dict[str, Any]:
     return {"cpu": _cpu_seconds() - cpu, "endpoints": len(results)}
 
 
+def our_scan(ports: list[int], limit: float) -> dict[str, Any]:
+    """Scan endpoints one after the other as the exporter does, the first one with the start of the child."""
+    from exporter import logs  # noqa: PLC0415 - other jobs must not pay for it
+    from exporter.config import parse_config  # noqa: PLC0415
+    from exporter.facts import EndpointFacts, Known, Protocol  # noqa: PLC0415
+    from exporter.observe import Observer  # noqa: PLC0415
+    from exporter.rules import PROFILES  # noqa: PLC0415
+    from exporter.targets import Port, Target  # noqa: PLC0415
+
+    logs.configure("error", "logfmt")
+    name = "host0001.bench.test"
+    config = parse_config({"servers": [name], "scan": {"timeout": f"{limit:g}s", "connections": 400}}, PROFILES)
+    accepted = {each: Known(each in {Protocol.TLS_1_0, Protocol.TLS_1_1, Protocol.TLS_1_2}, 0.0) for each in Protocol}
+
+    async def measure() -> dict[str, Any]:
+        observer = Observer(config)
+        seconds = []
+        for number in ports:
+            port = Port(number, "https", "configured")
+            facts = EndpointFacts(f"{name}:{number}", "https", "configured", address="127.0.0.1", accepted=accepted)
+            begin = time.monotonic()
+            scan = await observer.scan(Target(name, "none", (port,)), port, facts)
+            seconds.append(time.monotonic() - begin)
+        await observer.close()
+        return {
+            "seconds": seconds,
+            "failure": scan.failure and scan.failure.reason,
+            "suites": sum(len(fact.value) for fact in scan.cipher_suites.values() if isinstance(fact, Known)),
+        }
+
+    return asyncio.run(measure())
+
+
+def sslyze_scan(port: int) -> dict[str, Any]:
+    """Have sslyze look at the same: certificates, and the cipher suites of TLS 1.0 to 1.2."""
+    from sslyze.plugins.scan_commands import ScanCommand  # noqa: PLC0415 - other jobs must not pay for it
+    from sslyze.scanner.models import ServerScanRequest  # noqa: PLC0415
+    from sslyze.scanner.scanner import Scanner  # noqa: PLC0415
+    from sslyze.server_setting import ServerNetworkLocation  # noqa: PLC0415
+
+    commands = {ScanCommand[f"TLS_1_{minor}_CIPHER_SUITES"] for minor in range(3)} | {ScanCommand.CERTIFICATE_INFO}
+    begin = time.monotonic()
+    scanner = Scanner()
+    location = ServerNetworkLocation("host0001.bench.test", port, "127.0.0.1")
+    scanner.queue_scans([ServerScanRequest(location, scan_commands=commands)])
+    (result,) = scanner.get_results()
+    found = [getattr(result.scan_result, f"tls_1_{minor}_cipher_suites").result for minor in range(3)]
+    return {"seconds": time.monotonic() - begin, "suites": sum(len(each.accepted_cipher_suites) for each in found)}
+
+
 def scrape(port: int, scrapers: int, scrapes: int, interval: float, together: bool) -> dict[str, Any]:  # noqa: FBT001
     """Scrape over kept connections as Prometheus does: the seconds from each request to the last byte, sorted.
 
@@ -186,7 +236,7 @@ def plain_client(series: int) -> dict[str, Any]:
     return {"seconds": statistics.median(seconds)}
 
 
-_JOBS: Final = {job.__name__: job for job in (ours, sslscan, sslyze, scrape, plain_client)}
+_JOBS: Final = {job.__name__: job for job in (ours, sslscan, sslyze, our_scan, sslyze_scan, scrape, plain_client)}
 
 if __name__ == "__main__":
     print(json.dumps(_JOBS[sys.argv[1]](**json.load(sys.stdin))))

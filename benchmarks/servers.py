@@ -140,6 +140,30 @@ def silent_port() -> Iterator[int]:
 
 
 @contextlib.contextmanager
+def trickling_port() -> Iterator[int]:
+    """A port on loopback that promises a long record and delivers it a byte at a time: no wait is long, all are."""
+    stopped = threading.Event()
+
+    def trickle(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.recv(16384)
+            connection.sendall(bytes.fromhex("1603034000"))
+            while not stopped.wait(0.2):
+                connection.sendall(b"\0")
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=trickle, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+        stopped.set()
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
 def deaf_port() -> Iterator[int]:
     """A port on every loopback address that answers no SYN: its queue of one is full."""
     with contextlib.ExitStack() as stack:

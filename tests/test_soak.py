@@ -21,7 +21,7 @@ from tlslite.messages import ClientHello
 from tlslite.utils.codec import Parser
 
 import exporter.refresh
-from exporter.config import Config, ProbeConfig, parse_config
+from exporter.config import Config, ProbeConfig, ScanConfig, parse_config
 from exporter.facts import Protocol
 from exporter.probes.tls.hello import hello_for, hello_for_any
 from exporter.refresh import Refresh
@@ -30,6 +30,8 @@ from exporter.server import Server, listen
 
 pytestmark = pytest.mark.soak
 
+NO_SCANS = ScanConfig.model_validate({"certificates": False, "cipher_suites": False})
+"""The fake servers cannot complete a handshake; scans have a soak of their own."""
 SWEEPS = 400
 """Of the healthy server."""
 TIMEOUT = 0.2
@@ -185,9 +187,14 @@ def configuration(fleet: Fleet, file: Path) -> Config:
     ]
     config = parse_config({"servers": servers, "file_sd_configs": [{"files": [str(file)]}]}, PROFILES)
     probe = ProbeConfig.model_construct(
-        interval=0.05, timeout=TIMEOUT, max_age=1.0, parallel_endpoints=16, parallel_endpoints_per_server=2
+        interval=0.05,
+        timeout=TIMEOUT,
+        max_age=1.0,
+        parallel_endpoints=16,
+        parallel_endpoints_per_server=2,
+        second_opinions=0,
     )
-    return config.model_copy(update={"probe": probe})
+    return config.model_copy(update={"probe": probe, "scan": NO_SCANS})
 
 
 @dataclass(frozen=True)
