@@ -30,7 +30,7 @@ def tables(snapshot: Snapshot) -> RenderableType:
     parts: list[RenderableType] = [_endpoints(used), *_unknown(used)]
     if unused:
         parts.append(Text(f"Optional endpoints never seen open, not judged: {', '.join(unused)}", style="dim"))
-    parts += [*_certificates(used), *_cipher_suites(used), *_advice(snapshot)]
+    parts += [*_certificates(used, snapshot.at), *_cipher_suites(used), *_advice(snapshot)]
     parts += ["", _servers(snapshot), *_next_steps(snapshot)]
     return Group(*parts)
 
@@ -69,40 +69,44 @@ def _unknown(used: list[EndpointFacts]) -> list[Text]:
     return lines
 
 
-def _certificates(used: list[EndpointFacts]) -> list[RenderableType]:
+def _certificates(used: list[EndpointFacts], now: float) -> list[RenderableType]:
     """Endpoints with the same certificate share a row: a server's mostly do."""
-    rows: dict[tuple[str, ...], list[str]] = {}
+    rows: dict[tuple[tuple[str, str], ...], list[str]] = {}
     missing = []
     for facts in used:
         fact = facts.certificates
         for chain in fact.value if isinstance(fact, Known) else ():
-            rows.setdefault(_certificate(chain), []).append(facts.endpoint)
+            rows.setdefault(_certificate(chain, now), []).append(facts.endpoint)
         if isinstance(fact, Missing) and facts.scanned_at and fact != NOT_WANTED:
             missing.append(Text(f"? {facts.endpoint} certificates: {fact.reason}: {fact.detail}", style="yellow"))
     table = Table(title="Certificates", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("endpoints", "subject", "until", "key", "signed with", "for this name", "trusted"):
+    for column in ("endpoints", "subject", "until", "key", "hash", "name", "trusted"):
         table.add_column(column, overflow="fold")
     for cells, endpoints in rows.items():
-        table.add_row(*(Text(cell, style="yellow" if cell == "no" else "") for cell in ("\n".join(endpoints), *cells)))
+        table.add_row(Text("\n".join(endpoints)), *(Text(text, style=style) for text, style in cells))
     return ["", *([table] if rows else []), *missing] if rows or missing else []
 
 
-def _certificate(chain: CertificateChain) -> tuple[str, ...]:
+def _certificate(chain: CertificateChain, now: float) -> tuple[tuple[str, str], ...]:
+    """The cells of a row, with their styles."""
     leaf = chain.leaf
     common_name = re.match(r"CN=((?:[^,\\]|\\.)+)", leaf.subject)
-    trusted = _yes_or_no(chain.trusted.value) if isinstance(chain.trusted, Known) else "-"
+    subject = common_name[1] if common_name else leaf.subject or leaf.fingerprint_sha256[:16]
+    until = datetime.fromtimestamp(leaf.not_after, UTC).date().isoformat()
     return (
-        common_name[1] if common_name else leaf.subject or leaf.fingerprint_sha256[:16],
-        datetime.fromtimestamp(leaf.not_after, UTC).date().isoformat(),
-        leaf.public_key,
-        leaf.signature_hash,
-        _yes_or_no(chain.matches_name),
-        trusted,
+        (subject, ""),
+        (until, "red" if leaf.not_after < now else ""),
+        (leaf.public_key, ""),
+        (leaf.signature_hash, ""),
+        ("matches", "") if chain.matches_name else ("another", "yellow"),
+        _trust(chain.trusted),
     )
 
 
-def _yes_or_no(value: bool) -> str:  # noqa: FBT001 - it is what it says
-    return "yes" if value else "no"
+def _trust(trusted: Fact[bool]) -> tuple[str, str]:
+    if isinstance(trusted, Missing):
+        return "-", "dim"
+    return ("yes", "") if trusted.value else ("no", "yellow")
 
 
 def _cipher_suites(used: list[EndpointFacts]) -> list[RenderableType]:
@@ -153,7 +157,7 @@ def _advice(snapshot: Snapshot) -> list[RenderableType]:
         for verdict in server.verdicts
         if verdict.rule.severity is Severity.ADVICE and verdict.state is RuleState.FAILED
     ]
-    lines: list[RenderableType] = [Text("\nAdvice\n", style="italic")] if failed else []
+    lines: list[RenderableType] = [Text("Advice\n", style="italic")] if failed else []
     for server, verdict in failed:
         lines += [Text(f" {server} {verdict.rule.id}", style="bold"), Padding(Text(verdict.evidence), (0, 0, 0, 3))]
     return lines

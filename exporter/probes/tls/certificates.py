@@ -15,6 +15,7 @@ from service_identity import CertificateError, SubjectAltNameWarning, Verificati
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
 
 from exporter.facts import Certificate, CertificateChain, Fact, Known, Missing, Reason
+from exporter.probes.tls.printable import printable
 
 Verify = Callable[[Sequence[str], str], str | None]
 """Whether a chain is trusted by a file: `exporter.probes.tls.handshake.verify`."""
@@ -54,8 +55,8 @@ def chain_facts(
 def _certificate(certificate: x509.Certificate) -> Certificate:
     key_type, key_size = _key(certificate)
     return Certificate(
-        subject=certificate.subject.rfc4514_string(),
-        issuer=certificate.issuer.rfc4514_string(),
+        subject=printable(certificate.subject.rfc4514_string()),
+        issuer=printable(certificate.issuer.rfc4514_string()),
         names=_names(certificate),
         not_before=certificate.not_valid_before_utc.timestamp(),
         not_after=certificate.not_valid_after_utc.timestamp(),
@@ -88,7 +89,7 @@ def _names(certificate: x509.Certificate) -> tuple[str, ...]:
     except (x509.ExtensionNotFound, ValueError):  # none, or one that cannot be read: it is for nobody then
         return ()
     addresses = names.get_values_for_type(x509.IPAddress)
-    return (*names.get_values_for_type(x509.DNSName), *map(str, addresses))
+    return (*map(printable, names.get_values_for_type(x509.DNSName)), *map(str, addresses))
 
 
 def _is_for(certificate: x509.Certificate, server_name: str) -> bool:

@@ -38,6 +38,7 @@ from exporter.facts import Protocol, Reason
 from exporter.probes.tls.answer import Refused, Unclear
 from exporter.probes.tls.hello import is_name
 from exporter.probes.tls.jobs import Place
+from exporter.probes.tls.printable import printable
 
 _VERSIONS: Final = {
     Protocol.SSL_2_0: TlsVersionEnum.SSL_2_0,
@@ -222,7 +223,7 @@ def _take_leave(client: Any, service: str) -> None:
 
 def _why_not(error: Exception) -> Refused | Unclear:
     """What follows from an exception: sslyze's own, nassl's, or whatever else a server's words set off."""
-    said = str(getattr(error, "error_message", error)).strip()
+    said = printable(str(getattr(error, "error_message", error)).strip())
     if isinstance(error, ServerRejectedTlsHandshake):
         reason = _REFUSALS.get(said)
         return Refused(reason, said) if reason else Unclear(Reason.NOT_TLS, said)
