@@ -98,7 +98,10 @@ def parse_duration(text: object) -> float:
     match = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
     if match is None:
         raise ValueError("a duration like 90s, 5m, 1h30m or 7d is needed")
-    return float(sum(int(number) * _UNITS[unit] for unit, number in match.groupdict(default="0").items()))
+    try:
+        return float(sum(int(number) * _UNITS[unit] for unit, number in match.groupdict(default="0").items()))
+    except OverflowError as error:
+        raise ValueError("that is longer than anything") from error
 
 
 def format_duration(seconds: float) -> str:
@@ -162,11 +165,11 @@ class _Observation(_Model):
     @classmethod
     def _default_max_age(cls, values: Any) -> Any:
         if isinstance(values, dict) and "max_age" not in values:
-            interval = values.get("interval", cls.model_fields["interval"].default)
             try:
-                seconds = interval if isinstance(interval, float) else parse_duration(interval)
+                given = "interval" in values
+                seconds = parse_duration(values["interval"]) if given else cls.model_fields["interval"].default
             except ValueError:
-                return values
+                return values  # the interval's own error follows
             return {**values, "max_age": format_duration(3 * seconds)}
         return values
 
@@ -197,7 +200,7 @@ class ProbeConfig(_Observation):
     timeout: Annotated[Duration, Field(gt=0)] = 10.0
     parallel_endpoints: Annotated[int, Field(ge=1, le=1000)] = 100
     parallel_endpoints_per_server: Annotated[int, Field(ge=1, le=16)] = 2
-    second_opinions: Annotated[int, Field(ge=0, le=1000)] = 6
+    second_opinions: Annotated[int, Field(ge=0, le=1000, strict=True)] = 6
 
 
 class ScanConfig(_Observation):
@@ -218,8 +221,8 @@ class ScanConfig(_Observation):
     timeout: Annotated[Duration, Field(gt=0)] = 120.0
     certificates: bool = True
     cipher_suites: bool = True
-    connections: Annotated[int, Field(ge=1, le=1000)] = 100
-    parallel_endpoints: Annotated[int, Field(ge=1, le=64)] = 2
+    connections: Annotated[int, Field(ge=1, le=1000, strict=True)] = 100
+    parallel_endpoints: Annotated[int, Field(ge=1, le=64, strict=True)] = 2
     ca_file: str | None = None
 
     @property
@@ -379,11 +382,11 @@ def load_config(path: Path, profiles: Collection[str]) -> Config:
 def _check_ca_file(ca_file: Path, source: str) -> None:
     """Every scan reads it anew, so that it can be renewed; a typing error should come out before."""
     try:
-        certificates = ssl.create_default_context(cafile=str(ca_file)).get_ca_certs()
+        ssl.create_default_context(cafile=str(ca_file))
     except OSError as error:  # which ssl.SSLError is too
         raise ConfigError(source, [f"scan.ca_file: {str(ca_file)!r}: {error.strerror or error}"]) from error
-    if not certificates:
-        raise ConfigError(source, [f"scan.ca_file: {str(ca_file)!r}: there is no CA certificate in it"])
+    except ValueError as error:  # no name that a file could have
+        raise ConfigError(source, [f"scan.ca_file: {str(ca_file)!r}: {error}"]) from error
 
 
 def parse_config(document: object, profiles: Collection[str], source: str = "configuration") -> Config:

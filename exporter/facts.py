@@ -165,7 +165,8 @@ class Certificate:
         fingerprint_sha256: of the whole certificate, in lower-case hexadecimal.
         key_type: RSA, EC, Ed25519, Ed448 or DSA; "" when it is none that we know.
         key_size: in bits; 0 when unknown.
-        signature_hash: the hash that it is signed with: sha256, sha1, md5; "" for signatures without one (Ed25519).
+        signature_hash: the hash that it is signed with: sha256, sha1, md5; "" for signatures without one (Ed25519), the
+            signature algorithm's object identifier where that is not known here.
     """
 
     subject: str

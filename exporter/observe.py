@@ -57,14 +57,15 @@ class Observer:
         self._resolver = Resolver()
         self._client_name = _client_name()
         self._slots = asyncio.Semaphore(config.probe.parallel_endpoints)
-        self._workers = {
-            "second_opinion": Workers(WORKER, _OPINIONS_AT_ONCE),
-            "scan": Workers(WORKER, config.scan.parallel_endpoints),
-        }
+        self._workers = {}
+        if config.probe.second_opinions:
+            self._workers["second_opinion"] = Workers(WORKER, _OPINIONS_AT_ONCE)
+        if config.scan.wanted:
+            self._workers["scan"] = Workers(WORKER, config.scan.parallel_endpoints)
 
     @property
     def worker_deaths(self) -> Mapping[tuple[str, str], int]:
-        """Per kind of work, and per way to die, the children that died of it; every one is there."""
+        """Per kind of work, and per way to die, the children that died of it; every one that can occur is there."""
         return {(kind, death): workers.deaths[death] for kind, workers in self._workers.items() for death in Death}
 
     async def close(self) -> None:

@@ -126,15 +126,22 @@ def server_facts(*endpoints: EndpointFacts) -> ServerFacts:
 
 
 def server_snapshot(
-    *endpoints: EndpointFacts, name: str = "exch01.test", success: bool | None = True, **target: Any
+    *endpoints: EndpointFacts,
+    name: str = "exch01.test",
+    success: bool | None = True,
+    scanned: bool | None = None,
+    scans: bool = True,
+    **target: Any,
 ) -> ServerSnapshot:
-    """A server as the refresh loop pictures it."""
+    """A server as the refresh loop pictures it; ``success`` and ``scanned`` say how its last sweep and scan went."""
     facts = ServerFacts(name, endpoints)
     verdicts = judge(facts, RULES, NOW)
     profiles = {profile: judge_profile(verdicts, rules) for profile, rules in PROFILES.items()}
     settings: dict[str, Any] = {"role": "mailbox", "ports": (Port(443, "https", "core"),)}
-    status = ObservationStatus(success, NOW if success else 0.0, 0.5)
-    observations = {"sweep": status, "scan": ObservationStatus()}
+    observations = {"sweep": ObservationStatus(success, NOW if success else 0.0, 0.5)}
+    if scans:
+        finished = ObservationStatus(scanned, NOW if scanned else 0.0, 1.5)
+        observations["scan"] = ObservationStatus() if scanned is None else finished
     return ServerSnapshot(Target(name, **settings | target), facts, observations, verdicts, MappingProxyType(profiles))
 
 

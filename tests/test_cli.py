@@ -100,7 +100,7 @@ class TestAudit:
         assert {rule["rule"]: rule["state"] for rule in server["rules"]} == {
             "endpoints-accept-tls12": "failed",
             "endpoints-reject-legacy": "failed",
-            "certificates-sound": "passed",
+            "certificates-sound": "failed",
             "cipher-suites-recommended": "failed",
         }
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -80,6 +85,83 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
     assert config.file_sd_configs[0].files == (str(tmp_path / "targets/*.yml"),)
 
 
+def test_scans_and_second_opinions_have_defaults() -> None:
+    """A day, two minutes, both parts, nobody trusted; six connections a day to have answers confirmed."""
+    config = parse_config({"servers": ["a"]}, PROFILES)
+
+    assert config.scan.model_dump() == {
+        "interval": "1d",
+        "timeout": "2m",
+        "max_age": "3d",
+        "certificates": True,
+        "cipher_suites": True,
+        "connections": 100,
+        "parallel_endpoints": 2,
+        "ca_file": None,
+    }
+    assert config.scan.wanted
+    assert config.probe.second_opinions == 6
+
+
+def test_all_of_a_scan_can_be_said() -> None:
+    """Each key of the reference arrives."""
+    scan = {
+        "interval": "12h",
+        "timeout": "90s",
+        "max_age": "2d",
+        "certificates": False,
+        "cipher_suites": True,
+        "connections": 30,
+        "parallel_endpoints": 8,
+        "ca_file": "ca.pem",
+    }
+    config = parse_config({"servers": ["a"], "scan": scan, "probe": {"second_opinions": 12}}, PROFILES)
+
+    assert config.scan.model_dump() == scan | {"timeout": "1m30s"}
+    assert config.probe.second_opinions == 12
+
+
+@pytest.mark.parametrize("interval", ["1h", "36h", "7d"])
+def test_the_outcome_of_a_scan_stands_for_three_intervals(interval: str) -> None:
+    """Unless the configuration says otherwise."""
+    scan = parse_config({"servers": ["a"], "scan": {"interval": interval}}, PROFILES).scan
+
+    assert scan.max_age == 3 * scan.interval
+
+
+@pytest.mark.parametrize(
+    ("certificates", "cipher_suites", "wanted"),
+    [(True, True, True), (True, False, True), (False, True, True), (False, False, False)],
+)
+def test_with_both_parts_off_there_is_no_scan(certificates: bool, cipher_suites: bool, wanted: bool) -> None:  # noqa: FBT001
+    """Either part alone is one."""
+    scan = {"certificates": certificates, "cipher_suites": cipher_suites}
+
+    assert parse_config({"servers": ["a"], "scan": scan}, PROFILES).scan.wanted is wanted
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"scan": {"interval": "1h"}},
+        {"scan": {"interval": "15m"}, "probe": {"interval": "15m"}},
+        {"scan": {"interval": "1h", "timeout": "1h"}},
+        {"scan": {"interval": "1h", "max_age": "2h"}},
+        {"scan": {"interval": "5m", "certificates": False, "cipher_suites": False}},
+        {"scan": {"connections": 1, "parallel_endpoints": 1}, "probe": {"second_opinions": 0}},
+        {"scan": {"connections": 1000, "parallel_endpoints": 64}, "probe": {"second_opinions": 1000}},
+    ],
+    ids=str,
+)
+def test_the_bounds_themselves_are_allowed(settings: dict[str, Any]) -> None:
+    """As often as the sweep, or more often where nothing is scanned; least and most of each budget."""
+    config = parse_config({"servers": ["a"], **settings}, PROFILES)
+
+    for part in ("scan", "probe"):
+        said = settings.get(part, {})
+        assert {key: getattr(config, part).model_dump()[key] for key in said} == said
+
+
 BAD = {
     "nothing at all": ("", ["there is nothing to watch: list servers, or file_sd_configs"]),
     "a list": ("[exch01]", ["a mapping is needed"]),
@@ -143,6 +225,79 @@ BAD = {
         "probe: {interval: 5s}\nservers: [a]",
         ["probe: {'interval': '5s'}: timeout 10s is longer than the interval 5s"],
     ),
+    "a max_age of scans below two intervals": (
+        "scan: {max_age: 47h}\nservers: [a]",
+        ["scan: {'max_age': '47h'}: max_age 1d23h is less than twice the interval: at least 2d"],
+    ),
+    "a time-out of scans above the interval": (
+        "scan: {interval: 1h, timeout: 61m}\nservers: [a]",
+        ["scan: {'interval': '1h', 'timeout': '61m'}: timeout 1h1m is longer than the interval 1h"],
+    ),
+    "no time for a scan": (
+        "scan: {timeout: 0s}\nservers: [a]",
+        ["scan.timeout: '0s': Input should be greater than 0"],
+    ),
+    "no time between scans": (
+        "scan: {interval: 500ms}\nservers: [a]",
+        ["scan.interval: '500ms': Input should be greater than or equal to 1"],
+    ),
+    "scans more often than sweeps": (
+        "scan: {interval: 59m}\nservers: [a]",
+        ["scan.interval 59m is less than probe.interval 1h: a scan follows a sweep"],
+    ),
+    "sweeps less often than scans": (
+        "probe: {interval: 2d}\nscan: {certificates: false}\nservers: [a]",
+        ["scan.interval 1d is less than probe.interval 2d: a scan follows a sweep"],
+    ),
+    "a number for an interval of scans": (
+        "scan: {interval: 86400}\nservers: [a]",
+        ["scan.interval: 86400: a duration like 90s, 5m, 1h30m or 7d is needed"],
+    ),
+    "budgets below their bounds": (
+        "scan: {connections: 0, parallel_endpoints: 0}\nprobe: {second_opinions: -1}\nservers: [a]",
+        [
+            "probe.second_opinions: -1: Input should be greater than or equal to 0",
+            "scan.connections: 0: Input should be greater than or equal to 1",
+            "scan.parallel_endpoints: 0: Input should be greater than or equal to 1",
+        ],
+    ),
+    "budgets above their bounds": (
+        "scan: {connections: 1001, parallel_endpoints: 65}\nprobe: {second_opinions: 1001}\nservers: [a]",
+        [
+            "probe.second_opinions: 1001: Input should be less than or equal to 1000",
+            "scan.connections: 1001: Input should be less than or equal to 1000",
+            "scan.parallel_endpoints: 65: Input should be less than or equal to 64",
+        ],
+    ),
+    "budgets that are no numbers": (
+        "scan: {connections: many}\nprobe: {second_opinions: 1.5}\nservers: [a]",
+        [
+            "probe.second_opinions: 1.5: Input should be a valid integer",
+            "scan.connections: 'many': Input should be a valid integer",
+        ],
+    ),
+    "a part that is neither on nor off": (
+        "scan: {certificates: daily, cipher_suites: []}\nservers: [a]",
+        [
+            "scan.certificates: 'daily': Input should be a valid boolean, unable to interpret input",
+            "scan.cipher_suites: []: Input should be a valid boolean",
+        ],
+    ),
+    "unknown keys of scans and second opinions": (
+        "scan: {certs: true, second_opinions: 6}\nprobe: {second_opinion: 6, ca_file: ca.pem}\nservers: [a]",
+        [
+            "probe.second_opinion: there is no such key",
+            "probe.ca_file: there is no such key",
+            "scan.certs: there is no such key",
+            "scan.second_opinions: there is no such key",
+        ],
+    ),
+    "a duration for scans": ("scan: 24h\nservers: [a]", ["scan: '24h': a mapping is needed"]),
+    "scans of nothing": ("scan:\nservers: [a]", ["scan: None: a mapping is needed"]),
+    "a ca_file that is no name": (
+        "scan: {ca_file: [ca.pem]}\nservers: [a]",
+        ["scan.ca_file: ['ca.pem']: Input should be a valid string"],
+    ),
     "a reserved label": (
         "servers: [{name: a, labels: {job: x, __meta: y}}]",
         ["servers[0].labels: {'job': 'x', '__meta': 'y'}: reserved label name: __meta, job"],
@@ -185,6 +340,126 @@ def test_what_is_not_plain_yaml_is_an_error_of_the_file(tmp_path: Path, text: st
     """Never a traceback, never a Python object."""
     with pytest.raises(ConfigError):
         _load(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "scan: {interval: .inf}",
+        "probe: {interval: -.inf}",
+        "scan: {interval: .nan}",
+        f"scan: {{timeout: {'9' * 400}y}}",
+        r'scan: {ca_file: "a\0b"}',
+        r'scan: {ca_file: "\ud800"}',
+    ],
+    ids=["inf", "-inf", "nan", "400 digits", "NUL", "surrogate"],
+)
+def test_values_that_nothing_can_be_done_with_are_errors(tmp_path: Path, text: str) -> None:
+    """Named like any other. Never a traceback."""
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, f"{text}\nservers: [a]")
+
+    assert re.match(r"(scan|probe)\.(interval|timeout|ca_file): ", caught.value.errors[0])
+
+
+AUTHORITY = trustme.CA()
+CERTIFICATE = AUTHORITY.cert_pem.bytes()
+NO_CERTIFICATE = "[X509: NO_CERTIFICATE_OR_CRL_FOUND] no certificate or crl found"
+
+
+class TestCaFile:
+    def _load(self, folder: Path, content: bytes | None = None, name: str = "ca.pem") -> Config:
+        """Load a configuration that names such a file; without a content there is none."""
+        if content is not None:
+            (folder / "ca.pem").write_bytes(content)
+        return _load(folder, f"scan: {{ca_file: '{name}'}}\nservers: [a]")
+
+    def test_it_is_relative_to_the_configuration(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Wherever the exporter was started."""
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        monkeypatch.chdir(elsewhere)
+
+        assert self._load(tmp_path, CERTIFICATE).scan.ca_file == str(tmp_path / "ca.pem")
+        assert _load(elsewhere, "scan: {ca_file: ../ca.pem}\nservers: [a]").scan.ca_file == str(
+            elsewhere / ".." / "ca.pem"
+        )
+
+    def test_it_may_be_absolute(self, tmp_path: Path) -> None:
+        """Then it is where it says."""
+        path = tmp_path / "trusted" / "ca.pem"
+        path.parent.mkdir()
+        path.write_bytes(CERTIFICATE)
+
+        assert self._load(tmp_path, name=str(path)).scan.ca_file == str(path)
+
+    def test_the_rest_of_the_settings_stays(self, tmp_path: Path) -> None:
+        """Only the path is made whole."""
+        (tmp_path / "ca.pem").write_bytes(CERTIFICATE)
+        config = _load(tmp_path, "scan: {ca_file: ca.pem, interval: 12h, connections: 30}\nservers: [a]")
+
+        assert (config.scan.interval, config.scan.max_age, config.scan.connections) == (43200, 129600, 30)
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            CERTIFICATE + trustme.CA().cert_pem.bytes(),
+            b"# Contoso's authorities\n" + CERTIFICATE,
+            AUTHORITY.private_key_pem.bytes() + CERTIFICATE,
+            AUTHORITY.issue_cert("exch01.test").cert_chain_pems[0].bytes(),
+        ],
+        ids=["a bundle", "with a comment", "behind a key", "a server's own, to be pinned"],
+    )
+    def test_one_certificate_in_it_is_enough(self, tmp_path: Path, content: bytes) -> None:
+        """Bundles have several, and comments."""
+        assert self._load(tmp_path, content).scan.ca_file == str(tmp_path / "ca.pem")
+
+    @pytest.mark.parametrize(
+        ("content", "error"),
+        [
+            (None, "No such file or directory"),
+            (b"", NO_CERTIFICATE),
+            (b"CN=Contoso CA\n", NO_CERTIFICATE),
+            (b"\x30\x82\x01\x00\xff\x00", NO_CERTIFICATE),
+            (AUTHORITY.private_key_pem.bytes(), NO_CERTIFICATE),
+        ],
+        ids=["missing", "empty", "text", "DER", "a private key"],
+    )
+    def test_a_file_that_cannot_be_used_is_named(self, tmp_path: Path, content: bytes | None, error: str) -> None:
+        """At the start, not a day later in each scan."""
+        with pytest.raises(ConfigError) as caught:
+            self._load(tmp_path, content)
+
+        (fault,) = caught.value.errors
+        assert re.sub(r" \(_ssl\.c:\d+\)$", "", fault) == f"scan.ca_file: '{tmp_path}/ca.pem': {error}"
+        assert str(caught.value) == f"{tmp_path}/tls-readiness.yml: {fault}"
+
+    def test_a_damaged_certificate_is_an_error_of_that_file(self, tmp_path: Path) -> None:
+        """OpenSSL's words, which differ from version to version."""
+        with pytest.raises(ConfigError, match=rf"scan\.ca_file: '{re.escape(str(tmp_path))}/ca\.pem': \["):
+            self._load(tmp_path, CERTIFICATE.replace(b"M", b"!"))
+
+    @pytest.mark.parametrize("name", ["", "."])
+    def test_a_folder_is_no_file(self, tmp_path: Path, name: str) -> None:
+        """The operating system's words."""
+        with pytest.raises(ConfigError) as caught:
+            self._load(tmp_path, name=name)
+
+        assert caught.value.errors == (f"scan.ca_file: '{tmp_path}': Is a directory",)
+
+    def test_check_config_says_so(self, tmp_path: Path) -> None:
+        """One line that names both files, and exit 1; valid once the file is right."""
+        path, ca_file = tmp_path / "tls-readiness.yml", tmp_path / "ca.pem"
+        path.write_text("scan: {ca_file: ca.pem}\nservers: [a]", encoding="utf-8")
+        command = [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "exporter", "check-config", str(path)]
+        bad = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        ca_file.write_bytes(CERTIFICATE)
+        good = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+        assert (bad.returncode, bad.stdout) == (1, "")
+        assert bad.stderr == f"{path}: scan.ca_file: '{ca_file}': No such file or directory\n"
+        assert (good.returncode, good.stderr) == (0, "")
+        assert good.stdout == f"{path} is valid: servers in it: 1, in target files: 0\n"
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

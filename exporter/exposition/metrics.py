@@ -99,7 +99,8 @@ def _endpoint_probe_duration(server: ServerSnapshot) -> Iterator[Sample]:
 def _certificates(server: ServerSnapshot) -> Iterator[tuple[tuple[str, str, str], list[Certificate]]]:
     for labels, facts in _in_use(server):
         if isinstance(facts.certificates, Known):
-            yield labels, [chain.leaf for chain in facts.certificates.value]
+            # Several chains may lead to the same certificate.
+            yield labels, list(dict.fromkeys(chain.leaf for chain in facts.certificates.value))
 
 
 def _certificate_not_after(server: ServerSnapshot) -> Iterator[Sample]:

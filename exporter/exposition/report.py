@@ -93,8 +93,8 @@ def _certificate(certificate: Certificate) -> dict[str, Any]:
         "subject": certificate.subject,
         "issuer": certificate.issuer,
         "names": list(certificate.names),
-        "not_before": _time(certificate.not_before),
-        "not_after": _time(certificate.not_after),
+        "not_before": _date(certificate.not_before),
+        "not_after": _date(certificate.not_after),
         "public_key": certificate.public_key,
         "signature_hash": certificate.signature_hash,
         "sha512_signed": certificate.sha512_signed,
@@ -124,8 +124,11 @@ def _rule(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _time(timestamp: float) -> str | None:
-    """ISO 8601 in UTC, to the second; None for never."""
-    if not timestamp:
-        return None
+def _date(timestamp: float) -> str:
+    """ISO 8601 in UTC, to the second."""
     return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _time(timestamp: float) -> str | None:
+    """The same, where 0 means never."""
+    return _date(timestamp) if timestamp else None

@@ -75,15 +75,16 @@ def _certificates(used: list[EndpointFacts], now: float) -> list[RenderableType]
     missing = []
     for facts in used:
         fact = facts.certificates
-        for chain in fact.value if isinstance(fact, Known) else ():
-            rows.setdefault(_certificate(chain, now), []).append(facts.endpoint)
+        cells = dict.fromkeys(_certificate(chain, now) for chain in fact.value) if isinstance(fact, Known) else ()
+        for row in cells:
+            rows.setdefault(row, []).append(facts.endpoint)
         if isinstance(fact, Missing) and facts.scanned_at and fact != NOT_WANTED:
             missing.append(Text(f"? {facts.endpoint} certificates: {fact.reason}: {fact.detail}", style="yellow"))
     table = Table(title="Certificates", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("endpoints", "subject", "until", "key", "hash", "name", "trusted"):
         table.add_column(column, overflow="fold")
-    for cells, endpoints in rows.items():
-        table.add_row(Text("\n".join(endpoints)), *(Text(text, style=style) for text, style in cells))
+    for row, endpoints in rows.items():
+        table.add_row(Text("\n".join(endpoints)), *(Text(text, style=style) for text, style in row))
     return ["", *([table] if rows else []), *missing] if rows or missing else []
 
 

@@ -12,6 +12,9 @@ from exporter.verdicts import Finding, Rule, Severity
 _LEAST_RSA: Final = 2048
 _ELLIPTIC: Final = frozenset({"EC", "Ed25519", "Ed448"})
 _WEAK_HASHES: Final = frozenset({"md5", "sha1"})
+_SOUND_HASHES: Final = frozenset(
+    {"", "sha224", "sha256", "sha384", "sha512"}
+)  # "": the signature has a hash of its own
 _DAY: Final = 86400.0
 
 
@@ -24,9 +27,9 @@ def _sound(facts: ServerFacts, now: float) -> Finding:
         return Finding(passed=None, evidence=f"no endpoint could be judged{left_out(facts)}")
     for endpoint in endpoints:
         for certificate in _presented(endpoint):
-            if not certificate.key_type:
-                unreadable = f"{endpoint.endpoint}: {_called(certificate)} has a key of a kind that is not known here"
-                raise MissingFactError(Missing(Reason.NOT_OBSERVED_YET, unreadable))
+            if not certificate.key_type or certificate.signature_hash not in {*_SOUND_HASHES, *_WEAK_HASHES}:
+                strange = f"{endpoint.endpoint}: {_called(certificate)} has a key or a signature of an unknown kind"
+                raise MissingFactError(Missing(Reason.NOT_OBSERVED_YET, strange))
     return Finding(passed=True, evidence=f"the certificates of {names(endpoints)} are sound{left_out(facts)}")
 
 
@@ -43,14 +46,19 @@ def _faults_of(endpoint: EndpointFacts, now: float) -> Iterator[str]:
 
 def _faults(certificate: Certificate, now: float, *, signature_counts: bool) -> Iterator[str]:
     if certificate.not_after < now:
-        yield f"expired {(now - certificate.not_after) / _DAY:.0f} days ago"
+        yield f"expired {_days(now - certificate.not_after)} ago"
     if certificate.not_before > now:
-        yield f"is not valid for another {(certificate.not_before - now) / _DAY:.0f} days"
+        yield f"is not valid for another {_days(certificate.not_before - now)}"
     weak_rsa = certificate.key_type == "RSA" and certificate.key_size < _LEAST_RSA
     if weak_rsa or (certificate.key_type and certificate.key_type not in {"RSA", *_ELLIPTIC}):
         yield f"has the key {certificate.public_key}"
     if signature_counts and certificate.signature_hash in _WEAK_HASHES:
         yield f"is signed with {certificate.signature_hash.upper().replace('SHA', 'SHA-')}"
+
+
+def _days(seconds: float) -> str:
+    days = int(seconds / _DAY)
+    return "less than a day" if not days else "1 day" if days == 1 else f"{days} days"
 
 
 def _presented(endpoint: EndpointFacts) -> list[Certificate]:

@@ -29,20 +29,29 @@ def _recommended(facts: ServerFacts, _now: float) -> Finding:
         return Finding(passed=False, evidence=f"not recommended: {text}{left_out(facts)}")
     if not endpoints:
         return Finding(passed=None, evidence=f"no endpoint could be judged{left_out(facts)}")
-    for endpoint in endpoints:
-        for protocol in RECOMMENDED:
-            if demand(endpoint, endpoint.accepted[protocol], protocol):
-                unseen = Missing(Reason.NOT_OBSERVED_YET)
-                demand(endpoint, endpoint.cipher_suites.get(protocol, unseen), f"{protocol} cipher suites")
+    offering = [each for each in endpoints if [protocol for protocol in RECOMMENDED if _offers(each, protocol)]]
+    if not offering:
+        return Finding(passed=None, evidence=f"no endpoint accepts TLS 1.2 or TLS 1.3{left_out(facts)}")
     for name, suites in found.items():
         detail = f"{name}: {', '.join(sorted(suites))}: recommended on Windows Server 2012 and 2012 R2 only"
         raise MissingFactError(Missing(Reason.NOT_OBSERVED_YET, f"{detail}, and which Windows this is is not known"))
-    return Finding(passed=True, evidence=f"recommended suites alone on {names(endpoints)}{left_out(facts)}")
+    return Finding(passed=True, evidence=f"recommended suites alone on {names(offering)}{left_out(facts)}")
+
+
+def _offers(endpoint: EndpointFacts, protocol: Protocol) -> bool:
+    """Whether it accepts the version; then its suites must be known as well."""
+    if not demand(endpoint, endpoint.accepted[protocol], protocol):
+        return False
+    unseen = Missing(Reason.NOT_OBSERVED_YET, "not scanned yet")
+    return bool(demand(endpoint, endpoint.cipher_suites.get(protocol, unseen), f"{protocol} cipher suites"))
 
 
 def _others(endpoint: EndpointFacts) -> frozenset[str]:
-    """The suites that were seen and are not recommended everywhere."""
-    seen = {protocol: endpoint.cipher_suites.get(protocol) for protocol in RECOMMENDED if not endpoint.closed}
+    """The suites that were seen, of versions that are accepted, and are not recommended everywhere."""
+    if endpoint.closed:
+        return frozenset()
+    off = {protocol for protocol, fact in endpoint.accepted.items() if isinstance(fact, Known) and not fact.value}
+    seen = {protocol: endpoint.cipher_suites.get(protocol) for protocol in RECOMMENDED if protocol not in off}
     return frozenset(
         suite
         for protocol, fact in seen.items()

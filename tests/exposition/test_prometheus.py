@@ -23,10 +23,21 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from exporter.exposition import prometheus
 from exporter.exposition.metrics import FLEET_METRICS, SERVER_LABELS, SERVER_METRICS, server_labels
 from exporter.exposition.prometheus import Renderer, live_registry
-from exporter.facts import EndpointFacts, Reason
-from exporter.snapshot import DiscoveryStatus, ServerSnapshot, Snapshot
+from exporter.facts import CertificateChain, Door, EndpointFacts, Reason
+from exporter.snapshot import DiscoveryStatus, ObservationSettings, ServerSnapshot, Snapshot
 
-from builders import TLS10_TO_12, closed_endpoint, endpoint_facts, fleet, server_snapshot
+from builders import (
+    NOW,
+    TLS10_TO_12,
+    certificate,
+    chain,
+    closed_endpoint,
+    endpoint_facts,
+    failed_scan,
+    fleet,
+    scan,
+    server_snapshot,
+)
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 GZIP = shutil.which("gzip")
@@ -38,19 +49,56 @@ def _render(snapshot: Snapshot, accept: str = "", renderer: Renderer | None = No
 
 
 def _fleet() -> Snapshot:
+    intermediate = certificate(subject="CN=Test CA", issuer="CN=Test Root", names=(), fingerprint_sha256="ca" * 32)
+    elliptic = certificate(
+        not_after=NOW + 30 * 86400,
+        fingerprint_sha256="ec" * 32,
+        key_type="EC",
+        key_size=256,
+        signature_hash="sha384",
+    )
     return fleet(
         server_snapshot(
-            endpoint_facts(TLS10_TO_12),
-            endpoint_facts("?0001?", 25, service="smtp"),
+            _presenting(chain(certificate(), intermediate), chain(elliptic, intermediate), pattern=TLS10_TO_12),
+            endpoint_facts("?0001?", 25, service="smtp").after_scan(failed_scan(), max_age=86400),
             closed_endpoint(587),
             closed_endpoint(143, "optional"),
+            scanned=False,
             labels={"site": "hanoi"},
             expect="wire-tls12",
         ),
         server_snapshot(EndpointFacts("exch02.test:443", "https", "core"), name="exch02.test", success=None),
+        server_snapshot(
+            _presenting(chain(certificate(subject="CN=exch03.test")), endpoint="exch03.test:443"),
+            name="exch03.test",
+            scanned=True,
+        ),
+        observations={"sweep": ObservationSettings(3600.0, 10800.0), "scan": ObservationSettings(86400.0, 259200.0)},
         discovery={"file": DiscoveryStatus(targets=1, failures=2)},
-        failures={("sweep", Reason.TCP_REFUSED): 3},
+        failures={("sweep", Reason.TCP_REFUSED): 3, ("scan", Reason.DEADLINE): 1},
+        second_opinions={"agreed": 4, "contradictory": 1, "undecided": 0, "budget_spent": 2},
+        worker_deaths={("second_opinion", "deadline"): 0, ("scan", "deadline"): 1, ("scan", "memory"): 0},
     )
+
+
+def _presenting(*chains: CertificateChain, pattern: str = "000010", **changes: Any) -> EndpointFacts:
+    """An endpoint whose last scan saw these chains."""
+    return endpoint_facts(pattern, **changes).after_scan(scan(*chains), max_age=86400)
+
+
+def _samples(snapshot: Snapshot, family: str) -> list[tuple[dict[str, str], float]]:
+    """The samples of one family, from either format, which agree."""
+    found: list[list[tuple[dict[str, str], float]]] = [
+        [
+            (sample.labels, sample.value)
+            for each in parse(_render(snapshot, accept))
+            if each.name == family
+            for sample in each.samples
+        ]
+        for parse, accept in ((parse_text, ""), (parse_openmetrics, OPENMETRICS))
+    ]
+    assert found[0] == found[1]
+    return found[0]
 
 
 def test_golden() -> None:
@@ -191,6 +239,89 @@ def test_hostile_values_stay_values(label: str, address: str) -> None:
         samples = {family.name: family.samples for family in parse(_render(snapshot, accept))}
         assert [sample.labels["site"] for sample in samples["tls_readiness_server_labels"]] == [label]
         assert [sample.labels["address"] for sample in samples["tls_readiness_endpoint_info"]] == [address]
+
+
+class TestCertificates:
+    def test_the_first_to_end_counts(self) -> None:
+        """Of several leaves. Intermediates end when they will: their renewal is not this server's business."""
+        late, early = (certificate(not_after=NOW + days * 86400) for days in (90, 30))
+        intermediate = certificate(subject="CN=Test CA", not_after=NOW + 10 * 86400)
+        snapshot = fleet(server_snapshot(_presenting(chain(late, intermediate), chain(early), chain(late))))
+
+        assert _samples(snapshot, "tls_readiness_certificate_not_after_timestamp_seconds") == [
+            ({"server": "exch01.test", "endpoint": "exch01.test:443", "service": "https"}, NOW + 30 * 86400)
+        ]
+
+    def test_each_leaf_has_a_sample(self) -> None:
+        """And what belongs to no server in particular, the intermediates, has none."""
+        intermediate = certificate(subject="CN=Test CA", fingerprint_sha256="ca" * 32)
+        elliptic = certificate(fingerprint_sha256="ec" * 32, key_type="EC", key_size=256, signature_hash="sha384")
+        snapshot = fleet(
+            server_snapshot(_presenting(chain(certificate(), intermediate), chain(elliptic, intermediate)))
+        )
+
+        info = [labels for labels, _ in _samples(snapshot, "tls_readiness_certificate_info")]
+        assert [(labels["fingerprint_sha256"], labels["public_key"], labels["signature_hash"]) for labels in info] == [
+            ("0123456789abcdef" * 4, "RSA 2048", "sha256"),
+            ("ec" * 32, "EC 256", "sha384"),
+        ]
+
+    def test_a_leaf_that_comes_with_different_intermediates_is_one_sample(self) -> None:
+        """Two chains, one certificate: the formats know no series that is there twice."""
+        root = certificate(subject="CN=Test Root", issuer="CN=Test Root")
+        snapshot = fleet(server_snapshot(_presenting(chain(certificate()), chain(certificate(), root))))
+
+        assert len(_samples(snapshot, "tls_readiness_certificate_info")) == 1
+
+    @pytest.mark.parametrize(
+        "endpoint",
+        [
+            _presenting(chain(), origin="optional", ever_open=False, door=Door.REFUSED),
+            endpoint_facts().after_scan(failed_scan(), max_age=86400),
+            endpoint_facts(),
+        ],
+        ids=["not in use", "scan failed", "not scanned"],
+    )
+    def test_where_there_is_none_there_is_no_series(self, endpoint: EndpointFacts) -> None:
+        """Absent, not 0: nobody's certificate ended in 1970."""
+        snapshot = fleet(server_snapshot(endpoint))
+
+        assert _samples(snapshot, "tls_readiness_certificate_info") == []
+        assert _samples(snapshot, "tls_readiness_certificate_not_after_timestamp_seconds") == []
+
+    def test_a_stale_certificate_has_no_series(self) -> None:
+        """What it was is not what it is."""
+        snapshot = fleet(server_snapshot(_presenting(chain()).aged(NOW + 4 * 86400, 30 * 86400, 3 * 86400)))
+
+        assert _samples(snapshot, "tls_readiness_certificate_info") == []
+
+    def test_what_a_server_says_stays_inside_its_label(self) -> None:
+        """Subject and issuer are the server's words: quotes, backslashes and line feeds are escaped."""
+        subject, issuer = 'CN=a"} 1\nx\\n,O=\\', 'CN="'
+        snapshot = fleet(server_snapshot(_presenting(chain(certificate(subject=subject, issuer=issuer)))))
+
+        ((labels, _),) = _samples(snapshot, "tls_readiness_certificate_info")
+        assert (labels["subject"], labels["issuer"]) == (subject, issuer)
+        (line,) = [line for line in _render(snapshot).splitlines() if line.startswith("tls_readiness_certificate_info")]
+        assert r'subject="CN=a\"} 1\nx\\n,O=\\"}' in line
+        assert r'issuer="CN=\"",' in line
+
+
+@pytest.mark.parametrize("accept", ["", OPENMETRICS])
+def test_where_scans_are_off_there_is_no_series_of_them(accept: str) -> None:
+    """An alert on them would fire for ever."""
+    snapshot = fleet(server_snapshot(endpoint_facts(), scans=False))
+
+    assert 'kind="sweep"' in _render(snapshot, accept)
+    assert 'kind="scan"' not in _render(snapshot, accept)
+
+
+def test_before_the_first_scan_only_what_is_known_is_said() -> None:
+    """When the last success was: never. How it went, and how long it took: there was none."""
+    snapshot = fleet(server_snapshot(endpoint_facts(), scanned=None))
+    said = [line for line in _render(snapshot).splitlines() if 'kind="scan"' in line]
+
+    assert said == ['tls_readiness_observation_last_success_timestamp_seconds{kind="scan",server="exch01.test"} 0.0']
 
 
 def test_the_exporters_own_process_is_there() -> None:
