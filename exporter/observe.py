@@ -11,9 +11,10 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
+from pydantic import TypeAdapter
 
 from exporter.config import Config
 from exporter.facts import (
@@ -39,6 +40,8 @@ WORKER: Final = "exporter.probes.tls.worker"
 """The module that the child processes run."""
 _OPINIONS_AT_ONCE: Final = 2  # children for second opinions, which must not wait for scans to end
 _SHUT: Final = frozenset({Reason.TCP_REFUSED, Reason.TCP_TIMEOUT})
+
+T = TypeVar("T")
 
 log = structlog.get_logger("exporter.observe")
 
@@ -132,13 +135,12 @@ class Observer:
         place = self._place(target, port, swept.address)
 
         async def ask(protocols: tuple[Protocol, ...], again: bool) -> Mapping[Protocol, Fact[bool]]:  # noqa: FBT001
-            job = JOB.dump_json(OpinionJob(place, protocols, again))
+            job = OpinionJob(place, protocols, again)
             try:
-                answer = await self._workers["second_opinion"].run(job, self._probe.timeout)
-                return OPINION.validate_json(answer).accepted
-            except WorkerDied as death:
-                self._mourn("second_opinion", facts.endpoint, death)
-                return dict.fromkeys(protocols, _missing(death))
+                said = await self._have_done("second_opinion", facts.endpoint, job, OPINION, self._probe.timeout)
+                return {protocol: said.accepted[protocol] for protocol in protocols}
+            except _NothingCameOfIt as nothing:
+                return dict.fromkeys(protocols, nothing.missing)
 
         settled = await settle(facts, swept, ask, left_of(self._probe.second_opinions, facts, swept.at), PAUSE)
         self.second_opinions.update(settled.outcomes.values())
@@ -178,10 +180,9 @@ class Observer:
             ca_file=self._scan.ca_file,
         )
         try:
-            scanned = SCAN.validate_json(await self._workers["scan"].run(JOB.dump_json(job), self._scan.timeout))
-        except WorkerDied as death:
-            self._mourn("scan", facts.endpoint, death)
-            scanned = _unscanned(job, _missing(death))
+            scanned = await self._have_done("scan", facts.endpoint, job, SCAN, self._scan.timeout)
+        except _NothingCameOfIt as nothing:
+            scanned = _unscanned(job, nothing.missing)
         failure = scanned.failure
         log.debug(
             "scanned",
@@ -196,8 +197,25 @@ class Observer:
     def _place(self, target: Target, port: Port, address: str) -> Place:
         return Place(target.name, address, port.number, port.service, self._client_name)
 
-    def _mourn(self, kind: str, endpoint: str, death: WorkerDied) -> None:
-        log.warning("a child process died", kind=kind, endpoint=endpoint, reason=death.reason, detail=death.detail)
+    async def _have_done(
+        self, kind: str, endpoint: str, job: OpinionJob | ScanJob, outcome: TypeAdapter[T], timeout: float
+    ) -> T:
+        """Have a child do a job. What keeps it from that costs this one observation, whatever it is."""
+        try:
+            return outcome.validate_json(await self._workers[kind].run(JOB.dump_json(job), timeout))
+        except WorkerDied as death:
+            log.warning("a child process died", kind=kind, endpoint=endpoint, reason=death.reason, detail=death.detail)
+            reason = Reason.DEADLINE if death.reason is Death.DEADLINE else Reason.WORKER_DIED
+            raise _NothingCameOfIt(Missing(reason, f"the child process: {death.detail}")) from death
+        except Exception as error:  # a fault of ours, or words that make no sense
+            log.exception("a child process could not be used", kind=kind, endpoint=endpoint)
+            raise _NothingCameOfIt(Missing(Reason.WORKER_DIED, repr(error))) from error
+
+
+class _NothingCameOfIt(Exception):  # noqa: N818 - it says what happened
+    def __init__(self, missing: Missing) -> None:
+        super().__init__()
+        self.missing = missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,11 +259,6 @@ def _untried(missing: Missing) -> EndpointSweep:
 def _unscanned(job: ScanJob, missing: Missing) -> EndpointScan:
     suites: dict[Protocol, Fact[tuple[str, ...]]] = dict.fromkeys(job.protocols if job.cipher_suites else (), missing)
     return EndpointScan(time.time(), 0.0, 0, missing if job.certificates else NOT_WANTED, suites)
-
-
-def _missing(death: WorkerDied) -> Missing:
-    reason = Reason.DEADLINE if death.reason is Death.DEADLINE else Reason.WORKER_DIED
-    return Missing(reason, f"the child process: {death.detail}")
 
 
 def _word(fact: Fact[bool]) -> str:

@@ -221,15 +221,15 @@ class Refresh:
 
     async def _scan(self, watched: _Watched) -> None:
         """Scan those of a server's endpoints that are due, one after the other, and take in what they showed."""
+        if not self._config.scan.wanted:
+            return
         started = time.monotonic()
         failed: list[Reason] = []
         scanned = False
         for plan in plan_endpoints(watched.target, (), watched.endpoints):
             name = plan.facts.endpoint
-            facts = watched.endpoints[name]  # a sweep may have been there while the one before was scanned
-            if not self._config.scan.wanted or not facts.versions or facts.closed:
-                continue
-            if time.time() < watched.scan_due.get(name, 0.0):
+            facts = watched.endpoints.get(name)  # a sweep may have been there while the one before was scanned
+            if facts is None or not facts.versions or facts.closed or time.time() < watched.scan_due.get(name, 0.0):
                 continue
             scan = await self._observer.scan(watched.target, plan.port, facts)
             watched.scan_due[name] = time.time() + pause(self._config.scan.interval)

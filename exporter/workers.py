@@ -138,7 +138,8 @@ class _Child:
         self.usable = False
         process = self._process or await self._start()
         try:
-            outcome = await asyncio.wait_for(_exchange(process, job, timeout), timeout + GRACE)
+            async with asyncio.timeout(timeout + GRACE):
+                outcome = await _exchange(process, job, timeout)
         except TimeoutError:
             raise WorkerDied(Death.DEADLINE, f"no outcome within {timeout:.3g} s") from None
         if not outcome.endswith(b"\n"):
@@ -163,7 +164,8 @@ class _Child:
             raise WorkerDied(Death.NOT_STARTED, str(error)) from error
         assert process.stdout is not None  # noqa: S101 - it is a pipe
         try:
-            ready = await asyncio.wait_for(process.stdout.readline(), START_LIMIT)
+            async with asyncio.timeout(START_LIMIT):
+                ready = await process.stdout.readline()
         except TimeoutError:
             raise WorkerDied(Death.NOT_STARTED, f"not ready within {START_LIMIT:.3g} s") from None
         if ready != _READY:
@@ -180,11 +182,15 @@ class _Child:
         """Make sure that the process is gone, by itself or after ``patience`` seconds; its exit status."""
         if self._process is None:
             return 0
-        with contextlib.suppress(TimeoutError):
-            return await asyncio.wait_for(self._process.wait(), patience)
+        if patience:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    return await self._process.wait()
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
-        return await self._process.wait()
+        await self._process.communicate()  # reads what it still said, without which its end may not be noticed
+        assert self._process.returncode is not None  # noqa: S101 - it ended
+        return self._process.returncode
 
 
 async def _exchange(process: Process, job: bytes, timeout: float) -> bytes:
@@ -204,7 +210,7 @@ def serve(do: Callable[[bytes, float], bytes]) -> None:
     """Be a child: do each job that comes, until no more come.
 
     Args:
-        do: does one, given the seconds that it may take. What it raises ends the child.
+        do: does one, given its line and the seconds that it may take. What it raises ends the child.
     """
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     output = os.dup(1)

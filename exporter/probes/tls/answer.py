@@ -27,7 +27,7 @@ _RECORD_TYPES: Final = frozenset(
 # The alerts that a server sends because it can do nothing with this hello. Only 70 names the version; 40 and 71 may
 # mean ciphers, and 80 is what OpenSSL 3 says at its usual security level, which leaves TLS 1.0 and 1.1 no signature.
 # Other alerts tell of something else: 112 of a name that the server does not know.
-_REFUSALS: Final = frozenset(
+REFUSALS: Final = frozenset(
     {
         AlertDescription.unexpected_message,
         AlertDescription.handshake_failure,
@@ -144,7 +144,7 @@ class AnswerReader:
             if level == _WARNING:  # "unrecognized_name" and the like; the handshake goes on
                 continue
             detail = _alert(code)
-            if code in _REFUSALS:
+            if code in REFUSALS:
                 return Refused(Reason.TLS_ALERT, detail, explicit=code == AlertDescription.protocol_version)
             return Unclear(Reason.TLS_ALERT, detail)
         return None

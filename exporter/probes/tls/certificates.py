@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -11,10 +11,11 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from service_identity import CertificateError, SubjectAltNameWarning, VerificationError
-from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
+from service_identity import CertificateError
+from service_identity.hazmat import DNS_ID, DNSPattern
 
 from exporter.facts import Certificate, CertificateChain, Fact, Known, Missing, Reason
+from exporter.probes.tls.hello import ascii_name
 from exporter.probes.tls.printable import printable
 
 Verify = Callable[[Sequence[str], str], str | None]
@@ -83,26 +84,34 @@ def _signature_hash(certificate: x509.Certificate) -> str:
         return certificate.signature_algorithm_oid.dotted_string
 
 
-def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+def _alternative_names(certificate: x509.Certificate) -> x509.SubjectAlternativeName | None:
     try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):  # none, or one that cannot be read: it is for nobody then
+        return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except Exception:  # noqa: BLE001 - none, or one that cannot be read: it is for nobody then
+        return None
+
+
+def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+    names = _alternative_names(certificate)
+    if names is None:
         return ()
     addresses = names.get_values_for_type(x509.IPAddress)
     return (*map(printable, names.get_values_for_type(x509.DNSName)), *map(str, addresses))
 
 
 def _is_for(certificate: x509.Certificate, server_name: str) -> bool:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SubjectAltNameWarning)  # no names at all: not for this server
-        try:
-            try:
-                verify_certificate_ip_address(certificate, str(ipaddress.ip_address(server_name)))
-            except ValueError:
-                verify_certificate_hostname(certificate, server_name.removesuffix("."))
-        except (VerificationError, CertificateError, ValueError):
-            return False
-    return True
+    """Whether one of the names matches; those that no name can match, of which there are many, do not disturb it."""
+    names = _alternative_names(certificate)
+    if names is None:
+        return False
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(server_name) in names.get_values_for_type(x509.IPAddress)
+    name = DNS_ID(ascii_name(server_name))
+    for pattern in names.get_values_for_type(x509.DNSName):
+        with contextlib.suppress(CertificateError, ValueError):  # no name at all, or one with *. beside a short name
+            if name.verify(DNSPattern.from_bytes(pattern.encode("ascii"))):
+                return True
+    return False
 
 
 def _trusted(chain: Sequence[str], ca_file: str | None, verify: Verify, at: float) -> Fact[bool]:

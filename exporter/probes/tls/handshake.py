@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -35,8 +36,8 @@ from sslyze.server_connectivity import TlsVersionEnum
 from sslyze.server_setting import ServerNetworkConfiguration, ServerNetworkLocation
 
 from exporter.facts import Protocol, Reason
-from exporter.probes.tls.answer import Refused, Unclear
-from exporter.probes.tls.hello import is_name
+from exporter.probes.tls.answer import REFUSALS, Refused, Unclear
+from exporter.probes.tls.hello import ascii_name, is_name
 from exporter.probes.tls.jobs import Place
 from exporter.probes.tls.printable import printable
 
@@ -100,7 +101,8 @@ def offers(protocol: Protocol) -> tuple[Offer, ...]:
         return (Offer(protocol, legacy=False, suites=_IANA_1_3),)
     legacy = tuple(_openssl_names(protocol, legacy=True))
     if protocol is not Protocol.TLS_1_2:
-        return (Offer(protocol, legacy=True, suites=legacy),)
+        older = tuple(name for name in legacy if not name.endswith(("_SHA256", "_SHA384")))  # those came with TLS 1.2
+        return (Offer(protocol, legacy=True, suites=older),)
     modern = tuple(
         name
         for name in _openssl_names(protocol, legacy=False)
@@ -174,7 +176,7 @@ def _connection(place: Place, offer: Offer, limit: float) -> SslConnection:
     connection = SslConnection(
         server_location=ServerNetworkLocation(place.server_name, place.port, place.address),
         network_configuration=ServerNetworkConfiguration(
-            tls_server_name_indication=place.server_name.removesuffix("."),
+            tls_server_name_indication=ascii_name(place.server_name),
             tls_opportunistic_encryption=start_tls,
             smtp_ehlo_hostname=place.client_name if start_tls is StartTls.SMTP else None,
             network_timeout=max(1, math.ceil(limit)),
@@ -231,6 +233,8 @@ def _why_not(error: Exception) -> Refused | Unclear:
         return _openssl_error(said)
     kinds = ((reason, text) for kind, reason, text in _NO_ANSWERS if isinstance(error, kind))
     reason, text = next(kinds, (Reason.NOT_TLS, f"{type(error).__name__}: {said}"))
+    if reason is Reason.STARTTLS_REFUSED and "timed out" in said:  # smtplib's words
+        reason = Reason.TLS_TIMEOUT
     return Unclear(reason, text or said)
 
 
@@ -262,12 +266,17 @@ _REFUSALS: Final = {
 
 
 def _openssl_error(said: str) -> Refused | Unclear:
-    """The same for what sslyze does not know: OpenSSL's own words."""
+    """The same for what sslyze does not know: OpenSSL's own words, after ``error:`` and a code."""
     if "unsupported protocol" in said:
         return Refused(Reason.WRONG_VERSION, said)
-    if "alert unexpected message" in said:
+    code = re.match(r"error:([0-9A-F]{8}):", said)
+    alert = (int(code[1], 16) & 0xFFF) - _ALERTS if code else 0
+    if alert in REFUSALS:
         return Refused(Reason.TLS_ALERT, said)
-    return Unclear(Reason.TLS_ALERT if "alert" in said else Reason.NOT_TLS, said)
+    return Unclear(Reason.TLS_ALERT if alert > 0 else Reason.NOT_TLS, said)
+
+
+_ALERTS: Final = 1000  # an alert that came is this reason in OpenSSL's codes plus its number (SSL_AD_REASON_OFFSET)
 
 
 def verify(chain: Sequence[str], ca_file: str) -> str | None:

@@ -218,7 +218,12 @@ def _extensions(offers: Sequence[Protocol], server_name: str) -> list[Any]:
 
 
 def _sni(server_name: str) -> Any:
-    return ext.SNIExtension().create(bytearray(server_name.rstrip(".").encode("idna")))
+    return ext.SNIExtension().create(bytearray(ascii_name(server_name).encode()))
+
+
+def ascii_name(server_name: str) -> str:
+    """A server's name as it is sent as SNI and written in certificates."""
+    return server_name.rstrip(".").encode("idna").decode()
 
 
 def is_name(server_name: str) -> bool:

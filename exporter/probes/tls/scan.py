@@ -18,6 +18,7 @@ from exporter.probes.tls.answer import Refused, Unclear
 from exporter.probes.tls.certificates import chain_facts
 from exporter.probes.tls.handshake import Agreed, Offer, Outcome, WeakKey, offers, verify
 from exporter.probes.tls.jobs import ScanJob
+from exporter.probes.tls.printable import printable
 
 CONNECTION_LIMIT: Final = 15.0
 """Seconds that any one wait may take. Exchange delays its answers to strangers by 5 seconds (tarpitting)."""
@@ -25,6 +26,10 @@ CONNECTION_LIMIT: Final = 15.0
 Connect = Callable[[Offer, float], Outcome]
 """Makes one handshake, given what to offer and the seconds that any one wait may take."""
 
+_NO_CERTIFICATE: Final = Missing(
+    Reason.NOT_OBSERVED_YET,
+    "what is accepted comes without a certificate, or with a Diffie-Hellman key that is too small for OpenSSL",
+)
 # The versions that stay come first: should the connections run out, their suites are known.
 _ORDER: Final = (
     Protocol.TLS_1_2,
@@ -64,6 +69,7 @@ class _Scan:
         self._suites: dict[Protocol, list[str]] = {}
         self._complete: set[Protocol] = set()
         self._unproven: set[Protocol] = set()
+        self._accepted = False
 
     def run(self) -> EndpointScan:
         wanted = [protocol for protocol in _ORDER if protocol in self._job.protocols]
@@ -112,6 +118,9 @@ class _Scan:
         singly: list[str] = []
         while left:
             outcome = self._ask(replace(offer, suites=tuple(left)))
+            if isinstance(outcome, Refused) and outcome.reason is not Reason.TLS_ALERT:
+                # It hung up. That is how Schannel refuses, and what a server does that is busy for a moment.
+                outcome = self._ask(replace(offer, suites=tuple(left)))
             if isinstance(outcome, Refused):
                 break
             if isinstance(outcome, Agreed):
@@ -135,6 +144,7 @@ class _Scan:
             self._unproven.add(offer.protocol)
             return outcome
         self._unproven.clear()
+        self._accepted = True
         if isinstance(outcome, Agreed):
             self._chains[outcome.chain] = None
             self._found(offer.protocol, outcome.suite)
@@ -157,12 +167,14 @@ class _Scan:
             return NOT_WANTED
         chains = [chain for chain in self._chains if chain]
         if not chains:
-            return stopped
+            return _NO_CERTIFICATE if self._accepted else stopped
         place = self._job.place
         try:
             facts = tuple(chain_facts(chain, place.server_name, self._job.ca_file, verify, at) for chain in chains)
-        except ValueError as error:
-            return Missing(Reason.NOT_TLS, f"a certificate that cannot be read: {error}")
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - strangers' certificates bring out exceptions of all kinds
+            return Missing(Reason.NOT_TLS, f"a certificate that cannot be read: {printable(str(error))}")
         return Known(facts, at)
 
 

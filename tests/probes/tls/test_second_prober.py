@@ -115,4 +115,6 @@ def test_elimination_finds_what_asking_for_each_suite_finds(
     theirs = json.loads(done.stdout)
 
     ours = {spelled[protocol]: sorted(fact.value) for protocol, fact in found[name].scan.cipher_suites.items()}
-    assert {name: set(ours[name]) ^ set(theirs[name]) for name in ours} == dict.fromkeys(ours, set())
+    assert {spelling: set(ours[spelling]) ^ set(theirs[spelling]) for spelling in ours} == {
+        each: set() for each in ours
+    }

@@ -1,0 +1,98 @@
+"""A child for the tests of `exporter.workers`: does what its job says, well or badly.
+
+With ORPHANED in the environment it waits that many seconds for a parent that is gone, rather than as long as others do.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from typing import ClassVar
+
+from exporter import workers
+
+
+def echo(words: bytes) -> bytes:
+    return words
+
+
+def pid(_: bytes) -> bytes:
+    return b"%d" % os.getpid()
+
+
+def sleep(seconds: bytes) -> bytes:
+    time.sleep(float(seconds))
+    return b"%d" % os.getpid()
+
+
+def announce(seconds: bytes) -> bytes:
+    """Say that the job has arrived, and take a while."""
+    print("at work", flush=True)  # noqa: T201
+    return sleep(seconds)
+
+
+def chat(words: bytes) -> bytes:
+    """Print in each of the ways that a library might."""
+    print("printed", flush=True)  # noqa: T201
+    sys.stdout.write("written\n")
+    sys.stdout.flush()
+    os.write(1, b"to the descriptor\n")
+    subprocess.run(["echo", "by a grandchild"], check=True)
+    return words
+
+
+def eat(_: bytes) -> bytes:
+    eaten = []
+    while True:
+        eaten.append(bytes(1 << 24))
+
+
+class Litter:
+    """What only the garbage collector can remove."""
+
+    left: ClassVar[weakref.WeakSet[Litter]] = weakref.WeakSet()
+
+    def __init__(self) -> None:
+        self.itself = self
+        self.left.add(self)
+
+
+def litter(_: bytes) -> bytes:
+    """The number of those that earlier jobs left behind. And leave one more."""
+    left = len(Litter.left)
+    Litter()
+    return b"%d" % left
+
+
+def fail(words: bytes) -> bytes:
+    raise ValueError(words.decode())
+
+
+def leave(status: bytes) -> bytes:
+    os._exit(int(status))
+
+
+def long(size: bytes) -> bytes:
+    return b"x" * int(size)
+
+
+JOBS: dict[bytes, Callable[[bytes], bytes]] = {
+    each.__name__.encode(): each for each in (echo, pid, sleep, announce, chat, eat, litter, fail, leave, long)
+}
+
+
+def do(job: bytes, timeout: float) -> bytes:
+    if job.rstrip() == b"timeout":
+        return b"%.3f" % timeout
+    verb, _, words = job.rstrip().partition(b" ")
+    return JOBS[verb](words)
+
+
+if __name__ == "__main__":
+    if "ORPHANED" in os.environ:
+        vars(workers).update(_ORPHANED=float(os.environ["ORPHANED"]))
+    workers.serve(do)
