@@ -41,6 +41,7 @@ WORKER: Final = "exporter.probes.tls.worker"
 _OPINIONS_AT_ONCE: Final = 2  # children for second opinions, which must not wait for scans to end
 _SHUT: Final = frozenset({Reason.TCP_REFUSED, Reason.TCP_TIMEOUT})
 
+_NOT_SAID: Final = Missing(Reason.WORKER_DIED, "the child process left it out")
 T = TypeVar("T")
 
 log = structlog.get_logger("exporter.observe")
@@ -138,7 +139,7 @@ class Observer:
             job = OpinionJob(place, protocols, again)
             try:
                 said = await self._have_done("second_opinion", facts.endpoint, job, OPINION, self._probe.timeout)
-                return {protocol: said.accepted[protocol] for protocol in protocols}
+                return {protocol: said.accepted.get(protocol, _NOT_SAID) for protocol in protocols}
             except _NothingCameOfIt as nothing:
                 return dict.fromkeys(protocols, nothing.missing)
 
