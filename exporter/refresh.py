@@ -232,7 +232,9 @@ class Refresh:
             if facts is None or not facts.versions or facts.closed or time.time() < watched.scan_due.get(name, 0.0):
                 continue
             scan = await self._observer.scan(watched.target, plan.port, facts)
-            watched.scan_due[name] = time.time() + pause(self._config.scan.interval)
+            # A scan follows a sweep: the one that is nearest to the interval's end.
+            wait = pause(self._config.scan.interval - self._config.probe.interval / 2)
+            watched.scan_due[name] = time.time() + wait
             if name in watched.endpoints:
                 after = watched.endpoints[name].after_scan(scan, self._config.scan.max_age)
                 watched.endpoints = {**watched.endpoints, name: after}

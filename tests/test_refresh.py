@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refreshing import running, until
 
 from exporter import observe as observe_module
 from exporter import refresh as refresh_module
@@ -71,25 +71,6 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> FakeWire:
     monkeypatch.setattr(refresh_module, "PUBLISH_INTERVAL", 0.01)
     monkeypatch.setattr(refresh_module, "DISCOVERY_INTERVAL", 0.02)
     return fake
-
-
-@asynccontextmanager
-async def running(refresh: Refresh) -> AsyncIterator[Refresh]:
-    """The loop, running inside."""
-    task = asyncio.create_task(refresh.run())
-    try:
-        yield refresh
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(refresh: Refresh, condition: Callable[[Snapshot], bool]) -> Snapshot:
-    """The first published snapshot that meets a condition."""
-    async with asyncio.timeout(10):
-        while not condition(refresh.store.latest):
-            await refresh.store.newer_than(refresh.store.latest)
-    return refresh.store.latest
 
 
 def _server(snapshot: Snapshot, name: str = "exch01.test") -> ServerSnapshot:

@@ -7,8 +7,8 @@ import gzip
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
+from refreshing import running, until
 
 from exporter import observe as observe_module
 from exporter import refresh as refresh_module
@@ -178,25 +179,6 @@ def outside(monkeypatch: pytest.MonkeyPatch) -> Outside:
     return fake
 
 
-@asynccontextmanager
-async def running(refresh: Refresh) -> AsyncIterator[Refresh]:
-    """The loop, running inside."""
-    task = asyncio.create_task(refresh.run())
-    try:
-        yield refresh
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(refresh: Refresh, condition: Callable[[Snapshot], bool]) -> Snapshot:
-    """The first published snapshot that meets a condition."""
-    async with asyncio.timeout(10):
-        while not condition(refresh.store.latest):
-            await refresh.store.newer_than(refresh.store.latest)
-    return refresh.store.latest
-
-
 async def wait_for(condition: Callable[[], bool]) -> None:
     """Until something is so outside."""
     async with asyncio.timeout(10):
@@ -291,12 +273,12 @@ class TestWhen:
         assert [job.place.port for job in outside.jobs] == [443, 444]
 
     async def test_again_after_its_interval(self, outside: Outside) -> None:
-        """With jitter: at least nine tenths of the interval lie between two."""
+        """With jitter: at least nine tenths of it lie between two, less half of the pause between sweeps."""
         async with running(Refresh(one(scan={"interval": "5s"}))):
             await wait_for(lambda: len(outside.jobs) >= 5)
 
         between = [after - before for before, after in pairwise(outside.times)]
-        assert min(between) >= 0.9 * 5 / FASTER
+        assert min(between) >= 0.9 * (5 - 0.5) / FASTER
         assert outside.log.count("swept 443") > len(outside.jobs)
 
     async def test_each_endpoint_has_an_interval_of_its_own(self, outside: Outside) -> None:
