@@ -163,15 +163,16 @@ class _Observation(_Model):
 
     @model_validator(mode="before")
     @classmethod
-    def _default_max_age(cls, values: Any) -> Any:
-        if isinstance(values, dict) and "max_age" not in values:
-            try:
-                given = "interval" in values
-                seconds = parse_duration(values["interval"]) if given else cls.model_fields["interval"].default
-            except ValueError:
-                return values  # the interval's own error follows
-            return {**values, "max_age": format_duration(3 * seconds)}
-        return values
+    def _defaults_follow_the_interval(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        interval, timeout = (cls.model_fields[name].default for name in ("interval", "timeout"))
+        try:
+            seconds = parse_duration(values["interval"]) if "interval" in values else interval
+        except ValueError:
+            return values  # the interval's own error follows
+        defaults = {"max_age": format_duration(3 * seconds), "timeout": format_duration(min(timeout, seconds))}
+        return defaults | values
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -342,7 +343,8 @@ class Config(_Model):
     def _scans_follow_sweeps(self) -> Self:
         if self.scan.wanted and self.scan.interval < self.probe.interval:
             given, least = format_duration(self.scan.interval), format_duration(self.probe.interval)
-            raise ValueError(f"scan.interval {given} is less than probe.interval {least}: a scan follows a sweep")
+            default = "" if "interval" in self.scan.model_fields_set else ", the default,"
+            raise ValueError(f"scan.interval {given}{default} is less than probe.interval {least}: scans follow sweeps")
         return self
 
     @model_validator(mode="after")

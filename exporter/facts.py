@@ -9,7 +9,7 @@ Times are Unix timestamps in seconds, and always arguments: nothing here reads a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -271,6 +271,7 @@ class EndpointFacts:
         cipher_suites: the suites per accepted version; versions that no scan looked at are left out.
         scanned_at: when the last scan ended; 0 before the first.
         scan_failure: the first thing that the last scan looked for and could not decide; None when it decided all.
+        scan_due: when the next scan is due, Unix time in seconds.
     """
 
     endpoint: str
@@ -291,6 +292,7 @@ class EndpointFacts:
     cipher_suites: Mapping[Protocol, Fact[tuple[str, ...]]] = field(default_factory=lambda: MappingProxyType({}))
     scanned_at: float = 0.0
     scan_failure: Missing | None = None
+    scan_due: float = 0.0
 
     @property
     def in_use(self) -> bool:
@@ -310,11 +312,11 @@ class EndpointFacts:
     def doubtful(self, sweep: EndpointSweep) -> tuple[Protocol, ...]:
         """The versions that a sweep alone must not decide, those first that would change what was published.
 
-        An answer unlike the last one that was published; and, where none was, a refusal that does not name the
-        version as its cause.
+        An answer unlike the last one that was published, or one that contradicts itself there; and, where none was
+        published, a refusal that does not name the version as its cause.
         """
         new = _values(sweep.accepted)
-        changed = [each for each, value in new.items() if self.settled.get(each, value) is not value]
+        changed = [each for each, value in self.settled.items() if _unlike(sweep.accepted[each], value)]
         unnamed = [each for each, value in new.items() if not value and each not in sweep.named]
         return (*changed, *(each for each in unnamed if each not in self.settled))
 
@@ -346,8 +348,8 @@ class EndpointFacts:
             settled=MappingProxyType({**self.settled, **_values(sweep.accepted)}),
         )
 
-    def after_scan(self, scan: EndpointScan, max_age: float) -> EndpointFacts:
-        """These facts, brought up to date with one more scan, by the same rule as sweeps."""
+    def after_scan(self, scan: EndpointScan, max_age: float, due: float = 0.0) -> EndpointFacts:
+        """These facts, brought up to date with one more scan, by the same rule as sweeps; the next one is ``due``."""
         unseen = Missing(Reason.NOT_OBSERVED_YET)
         suites = {
             protocol: kept(self.cipher_suites.get(protocol, unseen), new, scan.at, max_age)
@@ -359,20 +361,27 @@ class EndpointFacts:
             cipher_suites=MappingProxyType(suites),
             scanned_at=scan.at,
             scan_failure=scan.failure,
+            scan_due=due,
         )
 
     def with_scans_of(self, other: EndpointFacts) -> EndpointFacts:
         """These facts with what scans showed of the same endpoint meanwhile."""
+        if self.scanned_at == other.scanned_at:
+            return self
         return replace(
             self,
             certificates=other.certificates,
             cipher_suites=other.cipher_suites,
             scanned_at=other.scanned_at,
             scan_failure=other.scan_failure,
+            scan_due=other.scan_due,
         )
 
     def aged(self, now: float, sweep_max_age: float, scan_max_age: float) -> EndpointFacts:
         """These facts with every answer that is older than these ages, in seconds, turned into *stale*."""
+        scanned = (self.certificates, *self.cipher_suites.values())
+        if not (_some_stale(self.accepted.values(), now, sweep_max_age) or _some_stale(scanned, now, scan_max_age)):
+            return self
         return replace(
             self,
             accepted=_aged(self.accepted, now, sweep_max_age),
@@ -383,6 +392,16 @@ class EndpointFacts:
 
 def _values(accepted: Accepted) -> Mapping[Protocol, bool]:
     return {protocol: fact.value for protocol, fact in accepted.items() if isinstance(fact, Known)}
+
+
+def _unlike(fact: Fact[bool], value: bool) -> bool:  # noqa: FBT001 - it is an answer
+    if isinstance(fact, Missing):
+        return fact.reason is Reason.CONTRADICTORY
+    return fact.value is not value
+
+
+def _some_stale(facts: Iterable[Fact[object]], now: float, max_age: float) -> bool:
+    return any(isinstance(fact, Known) and now - fact.at > max_age for fact in facts)
 
 
 def _aged(facts: Mapping[Protocol, Fact[T_co]], now: float, max_age: float) -> Mapping[Protocol, Fact[T_co]]:

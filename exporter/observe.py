@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, TypedDict, TypeVar
 
 import structlog
 from pydantic import TypeAdapter
@@ -30,15 +30,17 @@ from exporter.facts import (
     all_missing,
 )
 from exporter.probes.tls.jobs import JOB, OPINION, SCAN, OpinionJob, Place, ScanJob
+from exporter.probes.tls.printable import printable
 from exporter.probes.tls.resolve import ResolveError, Resolver
-from exporter.probes.tls.second_opinion import PAUSE, Outcome, left_of, settle, spend
+from exporter.probes.tls.second_opinion import PAUSE, NotAskedError, Ruling, left_of, settle, spend
 from exporter.probes.tls.sweep import SweepJob, sweep
 from exporter.targets import Port, Target, endpoint_name
 from exporter.workers import Death, WorkerDied, Workers
 
 WORKER: Final = "exporter.probes.tls.worker"
 """The module that the child processes run."""
-_OPINIONS_AT_ONCE: Final = 2  # children for second opinions, which must not wait for scans to end
+_OPINIONS_AT_ONCE: Final = 4  # children for second opinions, which must not wait for scans to end
+_PATIENCE: Final = 300.0  # seconds to wait for one of them: many endpoints that are slow to answer must not stop all
 _SHUT: Final = frozenset({Reason.TCP_REFUSED, Reason.TCP_TIMEOUT})
 
 _NOT_SAID: Final = Missing(Reason.WORKER_DIED, "the child process left it out")
@@ -47,19 +49,31 @@ T = TypeVar("T")
 log = structlog.get_logger("exporter.observe")
 
 
+class _Limits(TypedDict):
+    """Seconds that a job may take, and that it may wait for a child."""
+
+    timeout: float
+    patience: float | None
+
+
 class Observer:
     """Observes servers, as many at the same time as ask for it, within the configured limits.
 
     Attributes:
-        second_opinions: per outcome, versions that a second opinion was due for.
+        second_opinions: per ruling, versions that a second opinion was due for.
     """
 
     def __init__(self, config: Config) -> None:
-        self.second_opinions: Counter[Outcome] = Counter()
+        self.second_opinions: Counter[Ruling] = Counter()
         self._probe = config.probe
         self._scan = config.scan
         self._resolver = Resolver()
         self._client_name = _client_name()
+        patience = min(_PATIENCE, config.probe.interval / 2)
+        self._limits: dict[str, _Limits] = {
+            "second_opinion": {"timeout": config.probe.timeout, "patience": patience},
+            "scan": {"timeout": config.scan.timeout, "patience": None},
+        }
         self._slots = asyncio.Semaphore(config.probe.parallel_endpoints)
         self._workers = {}
         if config.probe.second_opinions:
@@ -138,24 +152,26 @@ class Observer:
         async def ask(protocols: tuple[Protocol, ...], again: bool) -> Mapping[Protocol, Fact[bool]]:  # noqa: FBT001
             job = OpinionJob(place, protocols, again)
             try:
-                said = await self._have_done("second_opinion", facts.endpoint, job, OPINION, self._probe.timeout)
-                return {protocol: said.accepted.get(protocol, _NOT_SAID) for protocol in protocols}
+                said = await self._have_done("second_opinion", facts.endpoint, job, OPINION)
             except _NothingCameOfIt as nothing:
+                if not nothing.connected:
+                    raise NotAskedError(nothing.missing) from nothing
                 return dict.fromkeys(protocols, nothing.missing)
+            return {protocol: said.accepted.get(protocol, _NOT_SAID) for protocol in protocols}
 
         settled = await settle(facts, swept, ask, left_of(self._probe.second_opinions, facts, swept.at), PAUSE)
-        self.second_opinions.update(settled.outcomes.values())
+        self.second_opinions.update(settled.rulings.values())
         spent = spend(facts, settled.connections, swept.at)
-        for protocol, outcome in settled.outcomes.items():
+        for protocol, ruling in settled.rulings.items():
             say = log.info if protocol in facts.settled else log.debug  # at first sight there are many, and no news
-            if outcome is not Outcome.AGREED:
+            if ruling is not Ruling.AGREED:
                 say = log.warning
             say(
                 "second opinion",
                 server=target.name,
                 endpoint=facts.endpoint,
                 protocol=protocol,
-                outcome=outcome,
+                outcome=ruling,
                 sweep=_word(swept.accepted[protocol]),
                 handshake=_word(settled.opinions[protocol]) if protocol in settled.opinions else "",
                 connections_left=left_of(self._probe.second_opinions, spent, swept.at),
@@ -181,11 +197,12 @@ class Observer:
             ca_file=self._scan.ca_file,
         )
         try:
-            scanned = await self._have_done("scan", facts.endpoint, job, SCAN, self._scan.timeout)
+            scanned = await self._have_done("scan", facts.endpoint, job, SCAN)
         except _NothingCameOfIt as nothing:
             scanned = _unscanned(job, nothing.missing)
         failure = scanned.failure
-        log.debug(
+        say = log.info if failure else log.debug
+        say(
             "scanned",
             server=target.name,
             endpoint=facts.endpoint,
@@ -198,25 +215,29 @@ class Observer:
     def _place(self, target: Target, port: Port, address: str) -> Place:
         return Place(target.name, address, port.number, port.service, self._client_name)
 
-    async def _have_done(
-        self, kind: str, endpoint: str, job: OpinionJob | ScanJob, outcome: TypeAdapter[T], timeout: float
-    ) -> T:
+    async def _have_done(self, kind: str, endpoint: str, job: OpinionJob | ScanJob, outcome: TypeAdapter[T]) -> T:
         """Have a child do a job. What keeps it from that costs this one observation, whatever it is."""
         try:
-            return outcome.validate_json(await self._workers[kind].run(JOB.dump_json(job), timeout))
+            said = await self._workers[kind].run(JOB.dump_json(job), **self._limits[kind])
+            return outcome.validate_json(said)
         except WorkerDied as death:
             log.warning("a child process died", kind=kind, endpoint=endpoint, reason=death.reason, detail=death.detail)
             reason = Reason.DEADLINE if death.reason is Death.DEADLINE else Reason.WORKER_DIED
-            raise _NothingCameOfIt(Missing(reason, f"the child process: {death.detail}")) from death
+            missing = Missing(reason, f"the child process: {death.detail}")
+            raise _NothingCameOfIt(missing, connected=death.reason is not Death.NOT_STARTED) from death
+        except TimeoutError as error:
+            missing = Missing(Reason.DEADLINE, "no child process was free in time")
+            raise _NothingCameOfIt(missing, connected=False) from error
         except Exception as error:  # a fault of ours, or words that make no sense
             log.exception("a child process could not be used", kind=kind, endpoint=endpoint)
-            raise _NothingCameOfIt(Missing(Reason.WORKER_DIED, repr(error))) from error
+            raise _NothingCameOfIt(Missing(Reason.WORKER_DIED, printable(repr(error)))) from error
 
 
 class _NothingCameOfIt(Exception):  # noqa: N818 - it says what happened
-    def __init__(self, missing: Missing) -> None:
+    def __init__(self, missing: Missing, *, connected: bool = True) -> None:
         super().__init__()
         self.missing = missing
+        self.connected = connected  # or may have
 
 
 @dataclass(frozen=True, slots=True)

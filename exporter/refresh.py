@@ -21,7 +21,7 @@ import structlog
 from exporter.config import Config
 from exporter.facts import EndpointFacts, Reason, ServerFacts
 from exporter.observe import Observer, plan_endpoints
-from exporter.probes.tls.second_opinion import Outcome
+from exporter.probes.tls.second_opinion import Ruling
 from exporter.rules import PROFILES, build_rules
 from exporter.snapshot import (
     DiscoveryStatus,
@@ -52,7 +52,6 @@ class _Watched:
     endpoints: Mapping[str, EndpointFacts]
     status: Mapping[str, ObservationStatus]
     picture: ServerSnapshot
-    scan_due: dict[str, float] = field(default_factory=dict)
     swept: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -229,14 +228,13 @@ class Refresh:
         for plan in plan_endpoints(watched.target, (), watched.endpoints):
             name = plan.facts.endpoint
             facts = watched.endpoints.get(name)  # a sweep may have been there while the one before was scanned
-            if facts is None or not facts.versions or facts.closed or time.time() < watched.scan_due.get(name, 0.0):
+            if facts is None or not facts.versions or facts.closed or time.time() < facts.scan_due:
                 continue
             scan = await self._observer.scan(watched.target, plan.port, facts)
-            # A scan follows a sweep: the one that is nearest to the interval's end.
-            wait = pause(self._config.scan.interval - self._config.probe.interval / 2)
-            watched.scan_due[name] = time.time() + wait
             if name in watched.endpoints:
-                after = watched.endpoints[name].after_scan(scan, self._config.scan.max_age)
+                # A scan follows a sweep: the one that is nearest to the interval's end.
+                due = time.time() + pause(self._config.scan.interval - self._config.probe.interval / 2)
+                after = watched.endpoints[name].after_scan(scan, self._config.scan.max_age, due)
                 watched.endpoints = {**watched.endpoints, name: after}
             failed += [scan.failure.reason] if scan.failure else []
             scanned = True
@@ -294,6 +292,7 @@ class Refresh:
         return kinds | ({"scan": ObservationSettings(scan.interval, scan.max_age)} if scan.wanted else {})
 
     def _snapshot(self) -> Snapshot:
+        rulings = Ruling if self._config.probe.second_opinions else ()
         discovery = {"file": self._discovery_status} if self._config.file_sd_configs else {}
         return Snapshot(
             at=time.time(),
@@ -302,7 +301,7 @@ class Refresh:
             profiles=MappingProxyType(self._profiles),
             observations=MappingProxyType(self._kinds()),
             failures=MappingProxyType(dict(self._failures)),
-            second_opinions=MappingProxyType({each: self._observer.second_opinions[each] for each in Outcome}),
+            second_opinions=MappingProxyType({each: self._observer.second_opinions[each] for each in rulings}),
             worker_deaths=MappingProxyType(dict(self._observer.worker_deaths)),
             discovery=MappingProxyType(discovery),
             config_loaded_at=self._config_loaded_at,
@@ -327,16 +326,21 @@ class Refresh:
 
     async def _let_answers_age(self) -> None:
         """Turn answers stale that no sweep renewed, however that came about."""
-        sweeps, scans = self._config.probe.max_age, self._config.scan.max_age
         while True:
-            await asyncio.sleep(min(sweeps / 10, scans / 10, 60))
+            await asyncio.sleep(min(self._config.probe.max_age / 10, self._config.scan.max_age / 10, 60))
             for watched in tuple(self._watched.values()):
-                now = time.time()
-                aged = {name: facts.aged(now, sweeps, scans) for name, facts in watched.endpoints.items()}
-                if aged != watched.endpoints:
-                    watched.endpoints = aged
-                    self._redraw(watched)
+                try:
+                    self._age(watched)
+                except Exception:  # a fault of ours: as in the other loops
+                    log.exception("answers could not be aged", server=watched.target.name)
                 await asyncio.sleep(0)  # a large fleet: let scrapes in between
+
+    def _age(self, watched: _Watched) -> None:
+        now, probe, scan = time.time(), self._config.probe, self._config.scan
+        aged = {name: facts.aged(now, probe.max_age, scan.max_age) for name, facts in watched.endpoints.items()}
+        if aged != watched.endpoints:
+            watched.endpoints = aged
+            self._redraw(watched)
 
 
 def pause(interval: float) -> float:

@@ -75,17 +75,21 @@ class Workers:
         self._idle = idle
         self._waiting: dict[_Child, asyncio.Task[None]] = {}
 
-    async def run(self, job: bytes, timeout: float) -> bytes:
+    async def run(self, job: bytes, timeout: float, patience: float | None = None) -> bytes:
         """Have a child do a job: one line each way.
 
         Args:
             job: what to do, without a line break.
             timeout: seconds that it may take, once a child has it.
+            patience: seconds to wait for a child that is free; None for as long as it takes.
 
         Raises:
+            TimeoutError: none was free in time.
             WorkerDied: the child ended first.
         """
-        async with self._slots:
+        async with asyncio.timeout(patience):
+            await self._slots.acquire()
+        try:
             child = await self._child()
             try:
                 return await child.do(job, timeout)
@@ -97,6 +101,8 @@ class Workers:
                     self._waiting[child] = asyncio.create_task(self._let_go(child))
                 else:
                     await child.end()
+        finally:
+            self._slots.release()
 
     async def _child(self) -> _Child:
         """One that waits for work, the last that had some, or a new one."""
@@ -210,7 +216,8 @@ def serve(do: Callable[[bytes, float], bytes]) -> None:
     """Be a child: do each job that comes, until no more come.
 
     Args:
-        do: does one, given its line and the seconds that it may take. What it raises ends the child.
+        do: does one, given its line and the seconds that it may take. When they are over, a TimeoutError comes up
+            wherever it is. What it raises ends the child.
     """
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     output = os.dup(1)
@@ -220,7 +227,8 @@ def serve(do: Callable[[bytes, float], bytes]) -> None:
         outcomes.flush()
         for line in jobs:
             timeout, job = line.split(b" ", 1)
-            signal.setitimer(signal.ITIMER_REAL, float(timeout) + _ORPHANED)
+            signal.signal(signal.SIGALRM, _time_is_over)
+            signal.setitimer(signal.ITIMER_REAL, float(timeout), _ORPHANED)
             try:
                 outcome = do(job, float(timeout))
             except MemoryError:
@@ -229,3 +237,8 @@ def serve(do: Callable[[bytes, float], bytes]) -> None:
             outcomes.write(outcome + b"\n")
             outcomes.flush()
             gc.collect()  # sslyze leaves cycles behind (sslyze issue 603)
+
+
+def _time_is_over(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_DFL)  # next time it is the end
+    raise TimeoutError

@@ -222,8 +222,8 @@ BAD = {
         ["probe: {'interval': '1h', 'max_age': '1h'}: max_age 1h is less than twice the interval: at least 2h"],
     ),
     "a time-out above the interval": (
-        "probe: {interval: 5s}\nservers: [a]",
-        ["probe: {'interval': '5s'}: timeout 10s is longer than the interval 5s"],
+        "probe: {interval: 5s, timeout: 10s}\nservers: [a]",
+        ["probe: {'interval': '5s', 'timeout': '10s'}: timeout 10s is longer than the interval 5s"],
     ),
     "a max_age of scans below two intervals": (
         "scan: {max_age: 47h}\nservers: [a]",
@@ -243,11 +243,11 @@ BAD = {
     ),
     "scans more often than sweeps": (
         "scan: {interval: 59m}\nservers: [a]",
-        ["scan.interval 59m is less than probe.interval 1h: a scan follows a sweep"],
+        ["scan.interval 59m is less than probe.interval 1h: scans follow sweeps"],
     ),
     "sweeps less often than scans": (
         "probe: {interval: 2d}\nscan: {certificates: false}\nservers: [a]",
-        ["scan.interval 1d is less than probe.interval 2d: a scan follows a sweep"],
+        ["scan.interval 1d, the default, is less than probe.interval 2d: scans follow sweeps"],
     ),
     "a number for an interval of scans": (
         "scan: {interval: 86400}\nservers: [a]",

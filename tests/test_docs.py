@@ -11,7 +11,7 @@ import yaml
 from exporter.config import Config, parse_config
 from exporter.exposition.metrics import FLEET_METRICS, SERVER_LABELS, SERVER_METRICS
 from exporter.facts import Reason
-from exporter.probes.tls.second_opinion import Outcome
+from exporter.probes.tls.second_opinion import Ruling
 from exporter.rules import PROFILES
 from exporter.rules.certificates import CERTIFICATES_SOUND
 from exporter.rules.cipher_suites import CIPHER_SUITES_RECOMMENDED
@@ -44,7 +44,7 @@ def test_the_outcomes_and_deaths_are_documented() -> None:
     """The closed lists of two labels are in the metrics table."""
     text = _read("metrics.md")
 
-    assert all(f"`{word}`" in text for word in (*Outcome, *Death))
+    assert all(f"`{word}`" in text for word in (*Ruling, *Death))
 
 
 def test_every_rule_of_scans_is_documented() -> None:

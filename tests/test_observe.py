@@ -27,8 +27,9 @@ from exporter.facts import (
     Reason,
 )
 from exporter.observe import WORKER, Observer
+from exporter.probes.tls import jobs
 from exporter.probes.tls.jobs import JOB, OPINION, SCAN, Opinion, OpinionJob, ScanJob
-from exporter.probes.tls.second_opinion import Outcome
+from exporter.probes.tls.second_opinion import Ruling
 from exporter.probes.tls.sweep import SweepJob
 from exporter.targets import Target, target_of
 from exporter.workers import Death, WorkerDied
@@ -100,7 +101,7 @@ class FakeWorkers:
     deaths: Counter[Death] = field(default_factory=Counter)
     closed: bool = False
 
-    async def run(self, job: bytes, timeout: float) -> bytes:
+    async def run(self, job: bytes, timeout: float, patience: float | None = None) -> bytes:
         asked = JOB.validate_json(job)
         self.outside.jobs.append(asked)
         self.outside.timeouts.append(timeout)
@@ -127,6 +128,7 @@ def outside(monkeypatch: pytest.MonkeyPatch) -> Outside:
     fake = Outside()
     fake.gate.set()
     monkeypatch.setattr(observe_module, "sweep", fake.sweep)
+    monkeypatch.setattr(jobs, "SKEW", 1e9)  # the facts of tests have a time of their own
     monkeypatch.setattr(observe_module, "Workers", fake.start)
     monkeypatch.setattr(observe_module, "PAUSE", 0.0)
     return fake
@@ -203,7 +205,7 @@ class TestSecondOpinions:
         assert waited
         assert outside.log == ["sweep 443", "opinion"]
         assert answers(facts) == REJECTS_ALL_BUT_TLS12
-        assert watched.outcomes == {Outcome.AGREED: 5}
+        assert watched.outcomes == {Ruling.AGREED: 5}
 
     async def test_the_job_says_all_that_the_child_needs(self, outside: Outside) -> None:
         """The address that the sweep pinned, the name for SNI, what to ask, and for how long."""
@@ -234,7 +236,7 @@ class TestSecondOpinions:
         await other.sweep()
 
         assert outside.jobs == []
-        assert watched.outcomes == {Outcome.AGREED: 5}
+        assert watched.outcomes == {Ruling.AGREED: 5}
         assert other.outcomes == {}
 
     async def test_a_flip_that_both_see(self, outside: Outside) -> None:
@@ -251,8 +253,8 @@ class TestSecondOpinions:
 
         (entry,) = [entry for entry in logged if entry["event"] == "second opinion"]
         assert answers(facts)[T10] is False
-        assert watched.outcomes == {Outcome.AGREED: 1}
-        assert (entry["log_level"], entry["outcome"], entry["connections_left"]) == ("info", Outcome.AGREED, 5)
+        assert watched.outcomes == {Ruling.AGREED: 1}
+        assert (entry["log_level"], entry["outcome"], entry["connections_left"]) == ("info", Ruling.AGREED, 5)
 
     async def test_agreement_at_first_sight_is_no_news(self, outside: Outside, logged: list[EventDict]) -> None:
         """A large fleet's start does not fill the log."""
@@ -273,7 +275,7 @@ class TestSecondOpinions:
 
         (entry,) = [entry for entry in logged if entry["event"] == "second opinion"]
         assert answers(facts) == {S2: False, S3: False, T10: Reason.CONTRADICTORY, T11: True, T12: True, T13: False}
-        assert watched.outcomes == {Outcome.CONTRADICTORY: 1}
+        assert watched.outcomes == {Ruling.CONTRADICTORY: 1}
         assert [(job.protocols, job.again) for job in outside.jobs if isinstance(job, OpinionJob)] == [
             ((T10,), False), ((T10,), True),
         ]  # fmt: skip
@@ -283,7 +285,7 @@ class TestSecondOpinions:
             "server": NAME,
             "endpoint": f"{NAME}:443",
             "protocol": T10,
-            "outcome": Outcome.CONTRADICTORY,
+            "outcome": Ruling.CONTRADICTORY,
             "sweep": "rejected:connection_reset",
             "handshake": "accepted",
             "connections_left": 4,
@@ -298,7 +300,7 @@ class TestSecondOpinions:
         facts = await watched.sweep()
 
         assert answers(facts) == REJECTS_ALL_BUT_TLS12
-        assert watched.outcomes == {Outcome.AGREED: 1}
+        assert watched.outcomes == {Ruling.AGREED: 1}
 
     async def test_an_undecided_one_is_counted_as_such(self, outside: Outside, logged: list[EventDict]) -> None:
         """The log says what the other prober met."""
@@ -310,7 +312,7 @@ class TestSecondOpinions:
 
         (entry,) = [entry for entry in logged if entry["event"] == "second opinion"]
         assert answers(facts) == REJECTS_ALL_BUT_TLS12 | {T10: Reason.TLS_TIMEOUT}
-        assert watched.outcomes == {Outcome.UNDECIDED: 1}
+        assert watched.outcomes == {Ruling.UNDECIDED: 1}
         assert (entry["log_level"], entry["handshake"]) == ("warning", "unknown:tls_timeout")
 
     async def test_the_budget_is_that_of_the_endpoint(self, outside: Outside, logged: list[EventDict]) -> None:
@@ -326,8 +328,8 @@ class TestSecondOpinions:
         assert answers(watched.known[f"{NAME}:444"]) == {
             S2: False, S3: True, T10: True, T11: True, T12: True, T13: False,
         }  # fmt: skip
-        assert watched.outcomes == {Outcome.AGREED: 5, Outcome.BUDGET_SPENT: 2}
-        spent = [entry for entry in logged if entry.get("outcome") is Outcome.BUDGET_SPENT]
+        assert watched.outcomes == {Ruling.AGREED: 5, Ruling.BUDGET_SPENT: 2}
+        spent = [entry for entry in logged if entry.get("outcome") is Ruling.BUDGET_SPENT]
         assert [(entry["protocol"], entry["handshake"], entry["connections_left"]) for entry in spent] == [
             (T11, "", 0), (T13, "", 0),
         ]  # fmt: skip
@@ -345,7 +347,7 @@ class TestSecondOpinions:
         opened = sum(len(job.protocols) for job in outside.jobs if isinstance(job, OpinionJob))
         assert opened == 4
         assert len(facts.asked_again) == 4
-        assert watched.outcomes[Outcome.AGREED] == 4
+        assert watched.outcomes[Ruling.AGREED] == 4
 
     async def test_switched_off_nobody_is_asked(self, outside: Outside) -> None:
         """Then the sweep alone decides: at first sight, and flips."""
@@ -367,7 +369,7 @@ class TestSecondOpinions:
         facts = await watched.sweep()
 
         assert watched.outcomes == {
-            Outcome.AGREED: 2, Outcome.CONTRADICTORY: 1, Outcome.UNDECIDED: 1, Outcome.BUDGET_SPENT: 1,
+            Ruling.AGREED: 2, Ruling.CONTRADICTORY: 1, Ruling.UNDECIDED: 1, Ruling.BUDGET_SPENT: 1,
         }  # fmt: skip
         assert answers(facts) == REJECTS_ALL_BUT_TLS12 | {
             S3: Reason.CONTRADICTORY, T10: Reason.TLS_TIMEOUT, T13: Reason.NOT_OBSERVED_YET,
@@ -399,7 +401,7 @@ class TestDeathsDuringAnOpinion:
         assert facts.failure is None
         assert answers(watched.known[f"{NAME}:444"]) == REJECTS_ALL_BUT_TLS12
         assert watched.deaths == {("second_opinion", death.reason): 1}
-        assert watched.outcomes == {Outcome.UNDECIDED: 2, Outcome.AGREED: 2}
+        assert watched.outcomes == {Ruling.UNDECIDED: 2, Ruling.AGREED: 2}
         (entry,) = [entry for entry in logged if entry["event"] == "a child process died"]
         assert entry == {
             "event": "a child process died",
@@ -419,7 +421,7 @@ class TestDeathsDuringAnOpinion:
 
         unasked = dict.fromkeys((T10, T11, T13), Reason.NOT_OBSERVED_YET)
         assert answers(facts) == {S2: Reason.WORKER_DIED, S3: Reason.WORKER_DIED, T12: True} | unasked
-        assert watched.outcomes == {Outcome.UNDECIDED: 2, Outcome.BUDGET_SPENT: 3}
+        assert watched.outcomes == {Ruling.UNDECIDED: 2, Ruling.BUDGET_SPENT: 3}
 
     async def test_what_was_published_stays(self, outside: Outside) -> None:
         """Nobody confirmed the flip; the next sweep asks again, and the connections were spent."""
@@ -535,7 +537,7 @@ class TestChildren:
         watch(scan={"parallel_endpoints": 5})
 
         assert [workers.module for workers in outside.workers] == [WORKER, WORKER]
-        assert [workers.at_most for workers in outside.workers] == [2, 5]
+        assert [workers.at_most for workers in outside.workers] == [4, 5]
 
     async def test_every_way_to_die_is_there_from_the_start(self, outside: Outside) -> None:
         """Series that begin with zero: else the first death would be no increase."""

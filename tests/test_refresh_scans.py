@@ -23,6 +23,7 @@ from exporter import refresh as refresh_module
 from exporter.config import Config
 from exporter.exposition.prometheus import Renderer
 from exporter.facts import EndpointFacts, EndpointScan, EndpointSweep, Fact, Known, Missing, Protocol, Reason
+from exporter.probes.tls import jobs
 from exporter.probes.tls.jobs import JOB, SCAN, ScanJob
 from exporter.probes.tls.resolve import Resolver
 from exporter.probes.tls.sweep import SweepJob
@@ -121,7 +122,7 @@ class FakeWorkers:
     deaths: Counter[Death] = field(default_factory=Counter)
     closed: bool = False
 
-    async def run(self, job: bytes, _timeout: float) -> bytes:
+    async def run(self, job: bytes, timeout: float, patience: float | None = None) -> bytes:
         asked = JOB.validate_json(job)
         assert isinstance(asked, ScanJob)
         try:
@@ -171,6 +172,7 @@ def outside(monkeypatch: pytest.MonkeyPatch) -> Outside:
     fake.sweeping.set()
     fake.scanning.set()
     monkeypatch.setattr(observe_module, "sweep", fake.sweep)
+    monkeypatch.setattr(jobs, "SKEW", 1e9)  # the facts of tests have a time of their own
     monkeypatch.setattr(observe_module, "Workers", fake.start)
     monkeypatch.setattr(refresh_module, "PUBLISH_INTERVAL", 0.001)
     monkeypatch.setattr(refresh_module, "DISCOVERY_INTERVAL", 0.02)
@@ -448,7 +450,8 @@ class TestFacts:
         outside.scans[443] = lambda: scan(at=long_ago)
         async with running(Refresh(one(scan=SELDOM))) as refresh:
             await until(refresh, lambda snapshot: isinstance(_suites(snapshot), Known))
-            refresh._watched["exch01.test"].scan_due.clear()
+            watched = refresh._watched["exch01.test"]
+            watched.endpoints = {name: replace(facts, scan_due=0.0) for name, facts in watched.endpoints.items()}
             outside.scans[443] = dies(Death.DEADLINE)
             snapshot = await until(refresh, lambda snapshot: isinstance(_suites(snapshot), Missing))
 

@@ -15,6 +15,7 @@ from exporter.snapshot import ServerSnapshot, Snapshot
 from exporter.verdicts import ProfileVerdict, Verdict
 
 SCHEMA_VERSION = 1
+_DAY = 86400.0
 
 
 def document(snapshot: Snapshot) -> dict[str, Any]:
@@ -23,11 +24,11 @@ def document(snapshot: Snapshot) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "generated_at": _time(snapshot.at),
         "version": exporter.__version__,
-        "servers": [_server(server) for server in snapshot.servers],
+        "servers": [_server(server, snapshot.at) for server in snapshot.servers],
     }
 
 
-def _server(server: ServerSnapshot) -> dict[str, Any]:
+def _server(server: ServerSnapshot, now: float) -> dict[str, Any]:
     used = [facts for facts in server.facts.endpoints if facts.in_use]
     unused = [facts for facts in server.facts.endpoints if not facts.in_use]
     return {
@@ -40,7 +41,7 @@ def _server(server: ServerSnapshot) -> dict[str, Any]:
             "collect": None,  # no such observation yet
         },
         "profiles": {name: _profile(verdict) for name, verdict in server.profiles.items()},
-        "endpoints": [_endpoint(facts) for facts in used],
+        "endpoints": [_endpoint(facts, now) for facts in used],
         "endpoints_not_in_use": [
             {"endpoint": facts.endpoint, "service": facts.service, "door": facts.door.value} for facts in unused
         ],
@@ -58,7 +59,7 @@ def _profile(verdict: ProfileVerdict) -> dict[str, Any]:
     }
 
 
-def _endpoint(facts: EndpointFacts) -> dict[str, Any]:
+def _endpoint(facts: EndpointFacts, now: float) -> dict[str, Any]:
     return {
         "endpoint": facts.endpoint,
         "service": facts.service,
@@ -68,7 +69,7 @@ def _endpoint(facts: EndpointFacts) -> dict[str, Any]:
         "protocols": {protocol.value: _answer(fact) for protocol, fact in facts.accepted.items()},
         "certificates": _known(facts.certificates, lambda chains: [_chain(chain) for chain in chains]),
         "cipher_suites": {protocol.value: _known(fact, list) for protocol, fact in facts.cipher_suites.items()},
-        "second_opinion_connections": len(facts.asked_again),
+        "second_opinion_connections": sum(now - at < _DAY for at in facts.asked_again),
     }
 
 

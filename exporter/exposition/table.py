@@ -99,7 +99,7 @@ def _certificate(chain: CertificateChain, now: float) -> tuple[tuple[str, str], 
         (until, "red" if leaf.not_after < now else ""),
         (leaf.public_key, ""),
         (leaf.signature_hash, ""),
-        ("matches", "") if chain.matches_name else ("another", "yellow"),
+        ("matches", "") if chain.matches_name else ("another" if leaf.names else "none", "yellow"),
         _trust(chain.trusted),
     )
 
@@ -111,19 +111,24 @@ def _trust(trusted: Fact[bool]) -> tuple[str, str]:
 
 
 def _cipher_suites(used: list[EndpointFacts]) -> list[RenderableType]:
-    """Endpoints with the same suites share a row: a server's mostly do."""
-    rows: dict[tuple[Protocol, str, str], list[str]] = {}
+    """Endpoints and versions with the same suites share a row: a server's mostly have."""
+    rows: dict[tuple[str, str, str], list[str]] = {}
     for facts in used:
-        for protocol, fact in facts.cipher_suites.items():
-            missing = isinstance(fact, Missing)
-            suites = f"? {fact.reason}: {fact.detail}" if isinstance(fact, Missing) else ", ".join(fact.value)
-            rows.setdefault((protocol, suites, "yellow" if missing else ""), []).append(facts.endpoint)
+        versions: dict[tuple[str, str], list[Protocol]] = {}
+        for protocol in Protocol:
+            fact = facts.cipher_suites.get(protocol)
+            if isinstance(fact, Missing):
+                versions.setdefault((f"? {fact.reason}: {fact.detail}", "yellow"), []).append(protocol)
+            elif fact is not None:
+                versions.setdefault((", ".join(fact.value), ""), []).append(protocol)
+        for (suites, style), protocols in versions.items():
+            rows.setdefault(("\n".join(protocols), suites, style), []).append(facts.endpoint)
     table = Table(title="Cipher suites accepted", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("endpoints", overflow="fold")
     table.add_column("version")
     table.add_column("suites", overflow="fold")
-    for (protocol, suites, style), endpoints in rows.items():
-        table.add_row(Text("\n".join(endpoints)), protocol, Text(suites, style=style))
+    for (names, suites, style), endpoints in rows.items():
+        table.add_row(Text("\n".join(endpoints)), names, Text(suites, style=style))
     return ["", table] if rows else []
 
 
@@ -160,5 +165,6 @@ def _advice(snapshot: Snapshot) -> list[RenderableType]:
     ]
     lines: list[RenderableType] = [Text("Advice\n", style="italic")] if failed else []
     for server, verdict in failed:
-        lines += [Text(f" {server} {verdict.rule.id}", style="bold"), Padding(Text(verdict.evidence), (0, 0, 0, 3))]
+        lines.append(Text(f" {server} {verdict.rule.id}", style="bold"))
+        lines += [Padding(Text(each), (0, 0, 0, 3)) for each in (verdict.evidence, verdict.rule.remedy)]
     return lines

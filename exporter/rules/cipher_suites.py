@@ -21,9 +21,9 @@ _ON_2012: Final = {Protocol(name): frozenset(suites) for name, suites in _TABLE[
 
 def _recommended(facts: ServerFacts, _now: float) -> Finding:
     endpoints = judged(facts)
-    others = {each.endpoint: _others(each) for each in endpoints}
-    found = {endpoint: suites for endpoint, suites in others.items() if suites}
-    if any(suites - _only_on_2012() for suites in found.values()):
+    others = {each.endpoint: suites for each in endpoints if (suites := _others(each))}
+    found = {endpoint: bad for endpoint, suites in others.items() if (bad := suites - _only_on_2012())}
+    if found:
         alike = {suites: [name for name, each in found.items() if each == suites] for suites in found.values()}
         text = "; ".join(f"{', '.join(who)}: {', '.join(sorted(suites))}" for suites, who in alike.items())
         return Finding(passed=False, evidence=f"not recommended: {text}{left_out(facts)}")
@@ -32,7 +32,7 @@ def _recommended(facts: ServerFacts, _now: float) -> Finding:
     offering = [each for each in endpoints if [protocol for protocol in RECOMMENDED if _offers(each, protocol)]]
     if not offering:
         return Finding(passed=None, evidence=f"no endpoint accepts TLS 1.2 or TLS 1.3{left_out(facts)}")
-    for name, suites in found.items():
+    for name, suites in others.items():
         detail = f"{name}: {', '.join(sorted(suites))}: recommended on Windows Server 2012 and 2012 R2 only"
         raise MissingFactError(Missing(Reason.NOT_OBSERVED_YET, f"{detail}, and which Windows this is is not known"))
     return Finding(passed=True, evidence=f"recommended suites alone on {names(offering)}{left_out(facts)}")

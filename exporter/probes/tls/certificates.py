@@ -21,6 +21,9 @@ from exporter.probes.tls.printable import printable
 Verify = Callable[[Sequence[str], str], str | None]
 """Whether a chain is trusted by a file: `exporter.probes.tls.handshake.verify`."""
 
+MAX_NAMES: Final = 200
+"""Subject alternative names of a certificate that are kept."""
+
 _KEY_TYPES: Final[Mapping[type, str]] = {
     rsa.RSAPublicKey: "RSA",
     ec.EllipticCurvePublicKey: "EC",
@@ -96,7 +99,7 @@ def _names(certificate: x509.Certificate) -> tuple[str, ...]:
     if names is None:
         return ()
     addresses = names.get_values_for_type(x509.IPAddress)
-    return (*map(printable, names.get_values_for_type(x509.DNSName)), *map(str, addresses))
+    return (*map(printable, names.get_values_for_type(x509.DNSName)), *map(str, addresses))[:MAX_NAMES]
 
 
 def _is_for(certificate: x509.Certificate, server_name: str) -> bool:

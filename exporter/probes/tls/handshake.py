@@ -8,10 +8,10 @@ part of sslyze's published interface: tests/probes/tls/test_handshake.py says wh
 from __future__ import annotations
 
 import contextlib
-import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -36,8 +36,8 @@ from sslyze.server_connectivity import TlsVersionEnum
 from sslyze.server_setting import ServerNetworkConfiguration, ServerNetworkLocation
 
 from exporter.facts import Protocol, Reason
-from exporter.probes.tls.answer import REFUSALS, Refused, Unclear
-from exporter.probes.tls.hello import ascii_name, is_name
+from exporter.probes.tls.answer import MAX_ANSWER, REFUSALS, AnswerReader, Refused, Unclear
+from exporter.probes.tls.hello import Hello, ascii_name, hello_for, is_name
 from exporter.probes.tls.jobs import Place
 from exporter.probes.tls.printable import printable
 
@@ -72,15 +72,16 @@ class Offer:
 class Agreed:
     """The server chose a suite.
 
-    Mostly the handshake is complete then. A server that insists on a certificate of ours ends it after its choice.
-
     Attributes:
         suite: the cipher suite that the server chose, by its IANA name.
         chain: the certificates that it presented, PEM, its own first.
+        ended: what ended the handshake after that; None if it was completed. A server that insists on a certificate of
+            ours ends it after presenting its own.
     """
 
     suite: str
     chain: tuple[str, ...]
+    ended: Refused | Unclear | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,9 @@ class WeakKey:
 
 
 Outcome: TypeAlias = Agreed | WeakKey | Refused | Unclear
+
+Connect: TypeAlias = Callable[[Offer, float], Outcome]
+"""`shake_hands` with a place, or a test's stand-in: given an offer and the seconds that any one wait may take."""
 
 
 def offers(protocol: Protocol) -> tuple[Offer, ...]:
@@ -112,7 +116,7 @@ def offers(protocol: Protocol) -> tuple[Offer, ...]:
     return Offer(protocol, legacy=False, suites=modern), Offer(protocol, legacy=True, suites=rest)
 
 
-def second_opinion(protocol: Protocol, *, again: bool) -> Offer:
+def whole_offer(protocol: Protocol, *, again: bool) -> Offer:
     """What to offer to find out whether a version is accepted: all of one OpenSSL's suites, next time the other's."""
     if protocol is not Protocol.TLS_1_2:
         return offers(protocol)[0]
@@ -144,13 +148,14 @@ def shake_hands(place: Place, offer: Offer, limit: float) -> Outcome:
     Args:
         place: the endpoint.
         offer: what to offer.
-        limit: seconds that any one wait may take. A server that trickles takes longer: the parent sees to that.
+        limit: seconds that any one wait may take. A server that trickles takes longer: the child's timer sees to that.
 
     Returns:
         What came of it. A refusal is what the server said or did after our hello, and no more than that.
     """
     connection = _connection(place, offer, limit)
     client = connection.ssl_client
+    heard = _listen_in(client)
     try:
         connection.connect(should_retry_connection=False)
     except ServerTlsConfigurationNotSupported:
@@ -161,14 +166,53 @@ def shake_hands(place: Place, offer: Offer, limit: float) -> Outcome:
         outcome = _why_not(error)
         suite = client.get_current_cipher_name()
         if suite and outcome.reason is not Reason.TLS_TIMEOUT:
-            return Agreed(_iana_name(offer, suite), _chain(client))
-        return outcome
+            return Agreed(_iana_name(offer, suite), _chain(client), outcome)
+        return _doubted(outcome, heard, hello_for(offer.protocol, place.server_name))
     else:
         _take_leave(client, place.service)
         return Agreed(_iana_name(offer, client.get_current_cipher_name()), _chain(client))
     finally:
         with contextlib.suppress(Exception):
             connection.close()
+
+
+class _Ear:
+    """A socket that remembers what came in first."""
+
+    def __init__(self, sock: socket.socket, heard: bytearray) -> None:
+        self._sock = sock
+        self._heard = heard
+
+    def recv(self, size: int) -> bytes:
+        data = self._sock.recv(size)
+        self._heard += data[: MAX_ANSWER - len(self._heard)]
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+def _listen_in(client: BaseSslClient) -> bytearray:
+    """What the server will have said after our hello. Before it, STARTTLS has a socket of its own."""
+    heard = bytearray()
+    take = client.set_underlying_socket
+    client.set_underlying_socket = lambda sock: take(_Ear(sock, heard))  # type: ignore[method-assign, arg-type]
+    return heard
+
+
+def _doubted(outcome: Refused | Unclear, heard: bytearray, hello: Hello) -> Refused | Unclear:
+    """What a refusal comes to, given the bytes that it was: "wrong version number" is OpenSSL's word for any of them.
+
+    HTTP, half an answer, an alert about something else are no refusals of the version.
+    """
+    if isinstance(outcome, Unclear):
+        return outcome
+    reader = AnswerReader(hello)
+    answer = (reader.feed(bytes(heard)) if heard else None) or reader.ended(Reason.CONNECTION_CLOSED)
+    if isinstance(answer, Refused):
+        return replace(outcome, explicit=answer.explicit)
+    said = answer.detail if isinstance(answer, Unclear) else "the version was chosen"
+    return Unclear(answer.reason if isinstance(answer, Unclear) else outcome.reason, f"{outcome.detail}: {said}")
 
 
 def _connection(place: Place, offer: Offer, limit: float) -> SslConnection:
@@ -179,7 +223,7 @@ def _connection(place: Place, offer: Offer, limit: float) -> SslConnection:
             tls_server_name_indication=ascii_name(place.server_name),
             tls_opportunistic_encryption=start_tls,
             smtp_ehlo_hostname=place.client_name if start_tls is StartTls.SMTP else None,
-            network_timeout=max(1, math.ceil(limit)),
+            network_timeout=max(0.05, limit),  # type: ignore[arg-type]  # for socket.settimeout, which takes both
         ),
         tls_version=_VERSIONS[offer.protocol],
         should_ignore_client_auth=True,
@@ -239,6 +283,7 @@ def _why_not(error: Exception) -> Refused | Unclear:
 
 
 _NO_ANSWERS: Final = (
+    (TimeoutError, Reason.TLS_TIMEOUT, "the time was over"),
     (ConnectionToServerTimedOut, Reason.TLS_TIMEOUT, "no connection, or silence before TLS"),
     (TlsHandshakeTimedOut, Reason.TLS_TIMEOUT, "connected, then silence"),
     (ServerRejectedConnection, Reason.TCP_REFUSED, ""),
@@ -262,6 +307,7 @@ _REFUSALS: Final = {
     "TLS alert: protocol version": Reason.TLS_ALERT,
     "TLS error: wrong version number": Reason.WRONG_VERSION,
     "TLS error: wrong SSL version": Reason.WRONG_VERSION,
+    "TLS error: no cipher match": Reason.TLS_ALERT,  # an SSL 2.0 server lists its suites, and none is ours
 }
 
 

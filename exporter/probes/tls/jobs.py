@@ -5,13 +5,16 @@ JSON rather than pickle: a child talks to servers with an old OpenSSL; what it s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Literal
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Annotated, Final, Literal, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import AfterValidator, TypeAdapter
 
-from exporter.facts import EndpointScan, Fact, Protocol
+from exporter.facts import EndpointScan, Fact, Known, Protocol
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,43 @@ class ScanJob:
     kind: Literal["scan"] = "scan"
 
 
+_LATEST: Final = 253402300799.0  # the end of the year 9999, the last that X.509 can write
+SKEW: Final = 60.0  # seconds by which a clock may be set back between a child's word and now
+_MAX_TEXT: Final = 20_000
+_MAX_ITEMS: Final = 1_000
+
+
+def _believable(outcome: T) -> T:
+    """An outcome with nothing in it that would disturb those who read it: no shape can say all of that."""
+    if isinstance(outcome, EndpointScan) and isinstance(outcome.certificates, Known):
+        chains = outcome.certificates.value
+        if not chains or not all(chain.certificates for chain in chains):
+            raise ValueError("a chain without a certificate")
+    _check(outcome, time.time())
+    return outcome
+
+
+def _check(value: object, now: float) -> None:
+    if isinstance(value, float) and not -_LATEST <= value <= _LATEST:  # which infinity and no number are not
+        raise ValueError(f"{value} is no time")
+    if isinstance(value, str) and not (len(value) <= _MAX_TEXT and value.isprintable()):
+        raise ValueError(f"not a text to show: {value[:100]!r}")
+    if isinstance(value, Known) and value.at > now + SKEW:
+        raise ValueError("seen in the future")
+    if isinstance(value, tuple | Mapping) and len(value) > _MAX_ITEMS:
+        raise ValueError(f"{len(value)} items")
+    for part in _parts(value):
+        _check(part, now)
+
+
+def _parts(value: object) -> Iterable[object]:
+    if isinstance(value, Mapping):
+        return value.values()
+    if isinstance(value, tuple):
+        return value
+    return (getattr(value, each.name) for each in fields(value)) if is_dataclass(value) else ()
+
+
 JOB: Final[TypeAdapter[OpinionJob | ScanJob]] = TypeAdapter(OpinionJob | ScanJob)
-OPINION: Final = TypeAdapter(Opinion)
-SCAN: Final = TypeAdapter(EndpointScan)
+OPINION: Final[TypeAdapter[Opinion]] = TypeAdapter(Annotated[Opinion, AfterValidator(_believable)])
+SCAN: Final[TypeAdapter[EndpointScan]] = TypeAdapter(Annotated[EndpointScan, AfterValidator(_believable)])

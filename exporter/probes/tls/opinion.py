@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Final
 
 from exporter.facts import Fact, Known, Missing, Protocol, Reason
 from exporter.probes.tls.answer import Refused, Unclear
-from exporter.probes.tls.handshake import Offer, Outcome, second_opinion
+from exporter.probes.tls.handshake import Agreed, Connect, Outcome, whole_offer
 from exporter.probes.tls.jobs import Opinion, OpinionJob
 
 _SHARE: Final = 2  # one connection may take half of what is left, as in a sweep
 
 
-def give_opinion(job: OpinionJob, timeout: float, connect: Callable[[Offer, float], Outcome]) -> Opinion:
+def give_opinion(job: OpinionJob, timeout: float, connect: Connect) -> Opinion:
     """Do the job in ``timeout`` seconds. What the server does never raises."""
     deadline = time.monotonic() + timeout
     accepted: dict[Protocol, Fact[bool]] = {}
@@ -23,7 +22,7 @@ def give_opinion(job: OpinionJob, timeout: float, connect: Callable[[Offer, floa
         if left <= 0:
             accepted[protocol] = Missing(Reason.DEADLINE, "the second opinion's time was over")
             continue
-        outcome = connect(second_opinion(protocol, again=job.again), left / _SHARE)
+        outcome = connect(whole_offer(protocol, again=job.again), left / _SHARE)
         accepted[protocol] = _fact(outcome, time.time())
     return Opinion(accepted)
 
@@ -33,4 +32,6 @@ def _fact(outcome: Outcome, at: float) -> Fact[bool]:
         return Missing(outcome.reason, outcome.detail)
     if isinstance(outcome, Refused):
         return Known(value=False, at=at, reason=outcome.reason, detail=outcome.detail)
+    if isinstance(outcome, Agreed) and outcome.ended and not outcome.chain:
+        return Missing(outcome.ended.reason, f"the version was chosen, and then: {outcome.ended.detail}")
     return Known(value=True, at=at)

@@ -3,29 +3,32 @@
 The suites of a version are found by offering all of them, then all but the one that the server chose, and so on until
 it refuses: one connection for each suite accepted and one more, where asking for each would cost 160.
 
-Runs in a child process. `connect` is `exporter.probes.tls.handshake.shake_hands`, or a test's stand-in for it.
+Runs in a child process. The handshakes are `exporter.probes.tls.handshake`'s, or a test's.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from exporter.facts import NOT_WANTED, CertificateChain, EndpointScan, Fact, Known, Missing, Protocol, Reason
 from exporter.probes.tls.answer import Refused, Unclear
 from exporter.probes.tls.certificates import chain_facts
-from exporter.probes.tls.handshake import Agreed, Offer, Outcome, WeakKey, offers, verify
+from exporter.probes.tls.handshake import Agreed, Connect, Offer, WeakKey, offers, verify
 from exporter.probes.tls.jobs import ScanJob
 from exporter.probes.tls.printable import printable
 
 CONNECTION_LIMIT: Final = 15.0
 """Seconds that any one wait may take. Exchange delays its answers to strangers by 5 seconds (tarpitting)."""
 
-Connect = Callable[[Offer, float], Outcome]
-"""Makes one handshake, given what to offer and the seconds that any one wait may take."""
+MAX_CHAINS: Final = 4
+"""Different chains of one endpoint that are kept. A server that shows another one each time must not fill us."""
+MAX_CERTIFICATES: Final = 10
+"""Certificates of a chain that are kept."""
 
+_OVER: Final = Missing(Reason.DEADLINE, "the scan's time was over")
 _NO_CERTIFICATE: Final = Missing(
     Reason.NOT_OBSERVED_YET,
     "what is accepted comes without a certificate, or with a Diffie-Hellman key that is too small for OpenSSL",
@@ -83,6 +86,8 @@ class _Scan:
                     stopped = Missing(refusal.reason, f"{refusal.detail}, and nothing was accepted after it")
         except _Stop as stop:
             stopped = stop.missing
+        except TimeoutError:  # the child's timer
+            stopped = _OVER
         at = time.time()
         return EndpointScan(
             at=at,
@@ -125,6 +130,8 @@ class _Scan:
                 break
             if isinstance(outcome, Agreed):
                 left.remove(outcome.suite)
+            elif not any(map(_ephemeral_dh, left)):
+                raise _Stop(_NO_CERTIFICATE)
             else:  # which one it chose does not show: one of those with ephemeral Diffie-Hellman
                 singly += [suite for suite in left if _ephemeral_dh(suite)]
                 left = [suite for suite in left if not _ephemeral_dh(suite)]
@@ -133,20 +140,24 @@ class _Scan:
     def _ask(self, offer: Offer) -> Agreed | WeakKey | Refused:
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise _Stop(Missing(Reason.DEADLINE, "the scan's time was over"))
+            raise _Stop(_OVER)
         if self._connections == self._job.connections:
-            raise _Stop(Missing(Reason.DEADLINE, f"the scan's {self._connections} connections are used up"))
+            raise _Stop(Missing(Reason.DEADLINE, f"all connections of the scan ({self._connections}) are used up"))
         self._connections += 1
         outcome = self._connect(offer, min(left, CONNECTION_LIMIT))
         if isinstance(outcome, Unclear):
-            raise _Stop(Missing(outcome.reason, outcome.detail))
+            late = outcome.reason is Reason.TLS_TIMEOUT and time.monotonic() >= self._deadline
+            raise _Stop(_OVER if late else Missing(outcome.reason, outcome.detail))
         if isinstance(outcome, Refused):
+            if outcome.explicit and offer.protocol in self._suites:
+                raise _Stop(Missing(Reason.CONTRADICTORY, f"{offer.protocol} was accepted, and then: {outcome.detail}"))
             self._unproven.add(offer.protocol)
             return outcome
         self._unproven.clear()
         self._accepted = True
         if isinstance(outcome, Agreed):
-            self._chains[outcome.chain] = None
+            if len(self._chains) < MAX_CHAINS:
+                self._chains[outcome.chain[:MAX_CERTIFICATES]] = None
             self._found(offer.protocol, outcome.suite)
         return outcome
 
@@ -159,7 +170,7 @@ class _Scan:
         suites = tuple(self._suites.get(protocol, ()))
         if suites and protocol in self._complete and protocol not in self._unproven:
             return Known(suites, at)
-        so_far = f"; accepted so far: {', '.join(suites)}" if suites else ""
+        so_far = f"; {protocol} accepted so far: {', '.join(suites)}" if suites else ""
         return Missing(stopped.reason, f"{stopped.detail}{so_far}")
 
     def _certificates(self, at: float, stopped: Missing) -> Fact[tuple[CertificateChain, ...]]:

@@ -109,9 +109,7 @@ class _Sweep:
             accepted=weigh(self._heard, unasked, now) if self._heard else all_missing(unasked),
             connections=self._connections,
             named=frozenset(
-                each.offers[0]
-                for each in self._heard
-                if isinstance(each.answer, Refused) and each.answer.explicit and each.answer.reason is Reason.TLS_ALERT
+                each.offers[0] for each in self._heard if len(each.offers) == 1 and _named_the_version(each.answer)
             ),
         )
 
@@ -167,3 +165,8 @@ class _Sweep:
 def _most_telling(failures: Sequence[ConnectError]) -> ConnectError:
     """Of several addresses' failures the first that is not a plain refusal: only when all refuse is the door shut."""
     return next((failure for failure in failures if failure.reason is not Reason.TCP_REFUSED), failures[0])
+
+
+def _named_the_version(answer: Answer) -> bool:
+    """Whether it is alert 70."""
+    return isinstance(answer, Refused) and answer.explicit and answer.reason is Reason.TLS_ALERT

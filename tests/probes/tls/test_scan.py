@@ -304,7 +304,7 @@ def test_what_was_proven_before_the_server_failed_stays_known() -> None:
 
     assert known(found) == {T12: set(MODERN[T12])}
     assert missing(found) == {
-        T13: Missing(Reason.TLS_TIMEOUT, "connected, then silence; accepted so far: TLS_AES_256_GCM_SHA384")
+        T13: Missing(Reason.TLS_TIMEOUT, "connected, then silence; TLS 1.3 accepted so far: TLS_AES_256_GCM_SHA384")
     }
 
 
@@ -390,7 +390,7 @@ def test_the_connections_are_kept_to_exactly(server: Server, data: st.DataObject
         assert suites == server.truth[protocol]
     for protocol, fact in missing(found).items():
         assert fact.reason is Reason.DEADLINE
-        assert fact.detail.startswith(f"the scan's {budget} connections are used up")
+        assert fact.detail.startswith(f"all connections of the scan ({budget}) are used up")
         assert poor.agreed.get(protocol, set()) <= so_far(fact) <= server.truth[protocol]
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.facts import Door, EndpointFacts, EndpointSweep, Fact, Known, Missing, Protocol, Reason
-from exporter.probes.tls.second_opinion import DAY, Outcome, Settled, left_of, settle, spend
+from exporter.probes.tls.second_opinion import DAY, Ruling, Settled, left_of, settle, spend
 
 from builders import NOW, TLS10_TO_12, TLS12_ONLY, accepted, swept
 
@@ -67,7 +67,7 @@ async def confirm(facts: EndpointFacts, sweep: EndpointSweep, prober: Other, con
     asked = [len(protocols) for protocols, _ in prober.calls]
     assert settled.connections == sum(asked) <= connections
     assert [again for _, again in prober.calls] in ([], [False], [False, True])
-    assert set(settled.outcomes) == set(facts.doubtful(sweep))
+    assert set(settled.rulings) == set(facts.doubtful(sweep))
     return settled
 
 
@@ -189,7 +189,7 @@ class TestAgreed:
         assert prober.calls == [((T10,), False)]
         assert naps == []
         assert settled.sweep == sweep
-        assert settled.outcomes == {T10: Outcome.AGREED}
+        assert settled.rulings == {T10: Ruling.AGREED}
         assert settled.connections == 1
         assert facts.after(settled.sweep, MAX_AGE).accepted[T10] is sweep.accepted[T10]
 
@@ -199,7 +199,7 @@ class TestAgreed:
 
         settled = await confirm(facts, sweep, other(TLS10_TO_12))
 
-        assert settled.outcomes == {T10: Outcome.AGREED, T11: Outcome.AGREED}
+        assert settled.rulings == {T10: Ruling.AGREED, T11: Ruling.AGREED}
         assert facts.after(settled.sweep, MAX_AGE).accepted == sweep.accepted
 
     async def test_refusals_at_first_sight_are_asked_for_in_one_go(self) -> None:
@@ -222,7 +222,7 @@ class TestAgreed:
 
         assert prober.calls == [((T10, T11), False), ((T10,), True)]
         assert naps == [0]
-        assert settled.outcomes == {T10: Outcome.AGREED, T11: Outcome.AGREED}
+        assert settled.rulings == {T10: Ruling.AGREED, T11: Ruling.AGREED}
         assert settled.connections == 3
         assert facts.after(settled.sweep, MAX_AGE).accepted == sweep.accepted
 
@@ -252,7 +252,7 @@ class TestContradictory:
         after = facts.after(settled.sweep, MAX_AGE)
         fact = after.accepted[T10]
         assert prober.calls == [((T10,), False), ((T10,), True)]
-        assert settled.outcomes == {T10: Outcome.CONTRADICTORY}
+        assert settled.rulings == {T10: Ruling.CONTRADICTORY}
         assert isinstance(fact, Missing)
         assert fact.reason is Reason.CONTRADICTORY
         assert sweep_words in fact.detail
@@ -280,7 +280,7 @@ class TestContradictory:
         """Silence takes nothing back."""
         settled = await confirm(published(TLS10_TO_12), sweep_of("000110"), other(TLS10_TO_12, "??????"))
 
-        assert settled.outcomes == {T10: Outcome.CONTRADICTORY}
+        assert settled.rulings == {T10: Ruling.CONTRADICTORY}
         assert settled.sweep.accepted[T10].reason is Reason.CONTRADICTORY
         assert settled.opinions[T10] == said(TLS10_TO_12)[T10]
 
@@ -291,7 +291,7 @@ class TestContradictory:
         settled = await confirm(facts, sweep_of(TLS12_ONLY), other("000110"))
 
         after = facts.after(settled.sweep, MAX_AGE)
-        assert settled.outcomes == {S3: Outcome.AGREED, T10: Outcome.AGREED, T11: Outcome.CONTRADICTORY}
+        assert settled.rulings == {S3: Ruling.AGREED, T10: Ruling.AGREED, T11: Ruling.CONTRADICTORY}
         assert [after.accepted[each].reason for each in (S3, T10, T11)] == [
             Reason.CONNECTION_RESET, Reason.CONNECTION_RESET, Reason.CONTRADICTORY,
         ]  # fmt: skip
@@ -307,7 +307,7 @@ class TestUndecided:
 
         fact = settled.sweep.accepted[T10]
         assert prober.calls == [((T10,), False)]
-        assert settled.outcomes == {T10: Outcome.UNDECIDED}
+        assert settled.rulings == {T10: Ruling.UNDECIDED}
         assert isinstance(fact, Missing)
         assert fact.reason is missing.reason
         assert missing.detail in fact.detail
@@ -352,8 +352,8 @@ class TestBudget:
         settled = await confirm(facts, sweep_of(TLS12_ONLY), prober, connections=1)
 
         assert prober.calls == [((T11,), False)]
-        assert settled.outcomes == {
-            T11: Outcome.AGREED, S2: Outcome.BUDGET_SPENT, S3: Outcome.BUDGET_SPENT, T10: Outcome.BUDGET_SPENT,
+        assert settled.rulings == {
+            T11: Ruling.AGREED, S2: Ruling.BUDGET_SPENT, S3: Ruling.BUDGET_SPENT, T10: Ruling.BUDGET_SPENT,
         }  # fmt: skip
 
     async def test_without_connections_left_there_is_no_second_attempt(self, naps: list[float]) -> None:
@@ -364,7 +364,7 @@ class TestBudget:
 
         assert prober.calls == [((T10,), False)]
         assert naps == []
-        assert settled.outcomes == {T10: Outcome.CONTRADICTORY}
+        assert settled.rulings == {T10: Ruling.CONTRADICTORY}
 
     async def test_spent_on_a_published_answer_it_is_contradictory(self) -> None:
         """Two sweeps contradict each other, and nobody can say which is right: the old answer must not go on."""
@@ -373,7 +373,7 @@ class TestBudget:
         settled = await confirm(facts, sweep_of("000110"), other("000110"), connections=0)
 
         fact = facts.after(settled.sweep, MAX_AGE).accepted[T10]
-        assert settled.outcomes == {T10: Outcome.BUDGET_SPENT}
+        assert settled.rulings == {T10: Ruling.BUDGET_SPENT}
         assert isinstance(fact, Missing)
         assert fact.reason is Reason.CONTRADICTORY
         assert "used up" in fact.detail
@@ -501,6 +501,10 @@ def test_no_answer_flips_by_one_prober_alone(facts: EndpointFacts, steps: list[S
                 continue
             if fact.at != now:
                 assert fact is before.accepted[protocol]
+                continue
+            if not isinstance(sweep.accepted[protocol], Known):  # it contradicts itself, and the other prober does not
+                assert fact.value is before.settled[protocol]
+                assert Known(fact.value, now) in {each[protocol] for each in prober.answers}
                 continue
             assert fact is sweep.accepted[protocol]
             if before.settled.get(protocol, fact.value) is not fact.value:
