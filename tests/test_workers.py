@@ -308,6 +308,27 @@ async def test_a_child_that_hangs_is_killed(children: Children, monkeypatch: pyt
         assert await ask(workers, b"pid") != hung
 
 
+async def test_a_timer_tells_the_child_that_its_time_is_over(children: Children) -> None:
+    """So that it can say what it has; and the next job has a timer of its own."""
+    async with pool(children) as workers:
+        for _ in range(2):
+            assert await workers.run(b"doze 60", 0.1) == b"woken\n"
+        assert await workers.run(b"doze 0", 5) == b"awake\n"
+        assert workers.deaths == {}
+
+
+async def test_waiting_for_a_free_child_has_an_end(children: Children) -> None:
+    """One that is not free in time is no death, and its place is not lost."""
+    async with pool(children) as workers:
+        busy = asyncio.create_task(workers.run(b"sleep 2", 10))
+        await until(lambda: len(children()) == 1)
+        with pytest.raises(TimeoutError):
+            await workers.run(b"pid", 10, patience=0.05)
+        await busy
+        assert await ask(workers, b"pid") in children()
+        assert workers.deaths == {}
+
+
 async def test_a_child_that_is_stopped_is_killed_too(children: Children) -> None:
     async with pool(children) as workers:
         os.kill(await ask(workers, b"pid"), signal.SIGSTOP)

@@ -23,15 +23,16 @@ def give_opinion(job: OpinionJob, timeout: float, connect: Connect) -> Opinion:
             accepted[protocol] = Missing(Reason.DEADLINE, "the second opinion's time was over")
             continue
         outcome = connect(whole_offer(protocol, again=job.again), left / _SHARE)
-        accepted[protocol] = _fact(outcome, time.time())
+        accepted[protocol] = _fact(protocol, outcome, time.time())
     return Opinion(accepted)
 
 
-def _fact(outcome: Outcome, at: float) -> Fact[bool]:
+def _fact(protocol: Protocol, outcome: Outcome, at: float) -> Fact[bool]:
     if isinstance(outcome, Unclear):
         return Missing(outcome.reason, outcome.detail)
     if isinstance(outcome, Refused):
         return Known(value=False, at=at, reason=outcome.reason, detail=outcome.detail)
-    if isinstance(outcome, Agreed) and outcome.ended and not outcome.chain:
+    said_it_all = protocol is Protocol.SSL_2_0  # with its SERVER-HELLO
+    if isinstance(outcome, Agreed) and outcome.ended and not outcome.chain and not said_it_all:
         return Missing(outcome.ended.reason, f"the version was chosen, and then: {outcome.ended.detail}")
     return Known(value=True, at=at)
