@@ -57,7 +57,7 @@ class Outside:
 
     sweeps: dict[int, str] = field(default_factory=dict)
     named: frozenset[Protocol] = frozenset()
-    opinions: list[str | bytes | WorkerDied] = field(default_factory=lambda: [TLS12_ONLY])
+    opinions: list[str | bytes | Exception] = field(default_factory=lambda: [TLS12_ONLY])
     scanned: EndpointScan | bytes | WorkerDied = field(default_factory=scan)
     jobs: list[OpinionJob | ScanJob] = field(default_factory=list)
     timeouts: list[float] = field(default_factory=list)
@@ -76,12 +76,12 @@ class Outside:
 
     def answer(self, job: OpinionJob | ScanJob) -> bytes:
         """What a child says, as it travels; raises as its end does."""
-        outcome: EndpointScan | str | bytes | WorkerDied
+        outcome: EndpointScan | str | bytes | Exception
         if isinstance(job, ScanJob):
             outcome = self.scanned
         else:
             outcome = self.opinions.pop(0) if len(self.opinions) > 1 else self.opinions[0]
-        if isinstance(outcome, WorkerDied):
+        if isinstance(outcome, Exception):
             raise outcome
         if isinstance(outcome, bytes):
             return outcome
@@ -422,6 +422,18 @@ class TestDeathsDuringAnOpinion:
         unasked = dict.fromkeys((T10, T11, T13), Reason.NOT_OBSERVED_YET)
         assert answers(facts) == {S2: Reason.WORKER_DIED, S3: Reason.WORKER_DIED, T12: True} | unasked
         assert watched.outcomes == {Ruling.UNDECIDED: 2, Ruling.BUDGET_SPENT: 3}
+
+    @pytest.mark.parametrize("hindrance", [TimeoutError(), WorkerDied(Death.NOT_STARTED, "no more processes")])
+    async def test_what_could_not_be_asked_costs_no_connection(self, outside: Outside, hindrance: Exception) -> None:
+        """No child was free in time, or none could be started: nobody connected to the server."""
+        outside.opinions = [hindrance]
+        watched = watch()
+
+        facts = await watched.sweep()
+
+        assert facts.asked_again == ()
+        assert facts.accepted[T12].value is True
+        assert watched.outcomes == {Ruling.UNDECIDED: 5}
 
     async def test_what_was_published_stays(self, outside: Outside) -> None:
         """Nobody confirmed the flip; the next sweep asks again, and the connections were spent."""

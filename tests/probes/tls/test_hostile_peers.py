@@ -1038,3 +1038,23 @@ async def test_a_flood_does_not_starve_a_good_one() -> None:
         ended = await asyncio.gather(*bad)
     assert words(found) == {**dict.fromkeys(Protocol, False), T12: True}
     assert [words(each) for each in ended] == [all_unknown(Reason.NOT_TLS)] * len(floods)
+
+
+@pytest.mark.parametrize(("to_tls13", "named"), [(b"", frozenset()), (alert(70), frozenset({T13}))])
+async def test_alert_70_to_the_opening_hello_names_no_version(to_tls13: bytes, named: frozenset[Protocol]) -> None:
+    """It offers four. Only the hello of one version is refused because of that version."""
+
+    async def script(caller: Caller) -> None:
+        offers = await caller.hello()
+        if offers == (T12,):
+            caller.say(server_hello(T12))
+            await caller.reader.read()
+        elif len(offers) > 1:
+            caller.say(alert(70))
+        elif offers == (T13,):
+            caller.say(to_tls13)
+
+    found = await sweep_of(script)
+
+    assert words(found)[T12] is True
+    assert found.named == named

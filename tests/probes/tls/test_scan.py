@@ -630,3 +630,32 @@ def test_a_strange_certificate_never_ends_the_scan(certificate: str) -> None:
 
     assert known(found) == {protocol: set(suites) for protocol, suites in MODERN.items()}
     assert SCAN.validate_json(SCAN.dump_json(found)) == found
+
+
+def test_a_server_with_a_new_certificate_for_everybody_fills_nothing() -> None:
+    """Four chains are kept, and ten certificates of each; the suites are found all the same."""
+
+    class Restless(Server):
+        def __call__(self, offer: Offer, limit: float) -> Outcome:
+            outcome = super().__call__(offer, limit)
+            if isinstance(outcome, Agreed):
+                own = strange(bytes, (SAN, b"\x30\x00"))
+                return replace(outcome, chain=(own, *[own] * 20))
+            return outcome
+
+    found = scan(job([T12]), 60.0, Restless({T12: SUITES[T12][:12]}))
+
+    assert known(found) == {T12: set(SUITES[T12][:12])}
+    assert len(found.certificates.value) == 4
+    assert {len(chain.certificates) for chain in found.certificates.value} == {10}
+
+
+@pytest.mark.parametrize("protocol", [T10, T12, T13])
+def test_a_version_that_is_accepted_and_then_refused_by_name_is_contradictory(protocol: Protocol) -> None:
+    """Alert 70 does not end a list of suites: another server answered."""
+    named = Refused(Reason.TLS_ALERT, "TLS alert: protocol version", explicit=True)
+    fact = suites_of(Server({protocol: SUITES[protocol][:2]}, refusal=named)).cipher_suites[protocol]
+
+    assert isinstance(fact, Missing)
+    assert fact.reason is Reason.CONTRADICTORY
+    assert SUITES[protocol][0] in fact.detail

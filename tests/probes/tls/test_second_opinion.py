@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.facts import Door, EndpointFacts, EndpointSweep, Fact, Known, Missing, Protocol, Reason
-from exporter.probes.tls.second_opinion import DAY, Ruling, Settled, left_of, settle, spend
+from exporter.probes.tls.second_opinion import DAY, NotAskedError, Ruling, Settled, left_of, settle, spend
 
 from builders import NOW, TLS10_TO_12, TLS12_ONLY, accepted, swept
 
@@ -518,3 +518,60 @@ def test_no_answer_flips_by_one_prober_alone(facts: EndpointFacts, steps: list[S
         assert sum(now - at < DAY for at in facts.asked_again) <= max(
             budget, sum(now - at < DAY for at in before.asked_again)
         )
+
+
+class TestContradictorySweeps:
+    """A sweep that heard an acceptance and alert 70 of the same version."""
+
+    async def _confirm(self, prober: Other, connections: int = 6) -> tuple[Settled, EndpointFacts]:
+        published = UNSEEN.after(sweep_of(TLS12_ONLY), MAX_AGE)
+        sweep = replace(
+            sweep_of(TLS12_ONLY),
+            accepted={
+                **accepted(TLS12_ONLY),
+                Protocol.TLS_1_2: Missing(Reason.CONTRADICTORY, "accepted, and alert 70"),
+            },
+        )
+        settled = await confirm(published, sweep, prober, connections)
+        return settled, published.after(settled.sweep, MAX_AGE)
+
+    async def test_what_was_published_stays_if_the_other_prober_says_so(self) -> None:
+        """One prober's confusion changes nothing."""
+        prober = other(TLS12_ONLY)
+
+        settled, facts = await self._confirm(prober)
+
+        assert [protocols for protocols, _ in prober.calls] == [(Protocol.TLS_1_2,)]
+        assert settled.rulings == {Protocol.TLS_1_2: Ruling.AGREED}
+        assert facts.accepted[Protocol.TLS_1_2].value is True
+
+    async def test_otherwise_it_is_contradictory(self) -> None:
+        """Two probers, three answers."""
+        settled, facts = await self._confirm(other("000000"))
+
+        fact = facts.accepted[Protocol.TLS_1_2]
+        assert settled.rulings == {Protocol.TLS_1_2: Ruling.CONTRADICTORY}
+        assert isinstance(fact, Missing)
+        assert fact.reason is Reason.CONTRADICTORY
+
+    async def test_without_connections_as_well(self) -> None:
+        """Nobody could be asked."""
+        settled, facts = await self._confirm(other(TLS12_ONLY), 0)
+
+        assert settled.rulings == {Protocol.TLS_1_2: Ruling.BUDGET_SPENT}
+        assert isinstance(facts.accepted[Protocol.TLS_1_2], Missing)
+
+
+async def test_what_could_not_be_asked_costs_nothing() -> None:
+    """No child was free: nothing was spent, and the answer is unknown for that reason."""
+
+    async def ask(*_: object) -> Mapping[Protocol, Fact[bool]]:
+        raise NotAskedError(Missing(Reason.DEADLINE, "no child process was free in time"))
+
+    settled = await settle(UNSEEN, sweep_of(TLS12_ONLY), ask, 6, pause=0)
+
+    assert settled.connections == 0
+    assert set(settled.rulings.values()) == {Ruling.UNDECIDED}
+    fact = settled.sweep.accepted[Protocol.TLS_1_0]
+    assert isinstance(fact, Missing)
+    assert fact.reason is Reason.DEADLINE
