@@ -99,6 +99,15 @@ def test_foreign_libraries_have_owners(module: str, path: Path) -> None:
         assert _room(module) in OWNERS.get(library, set()), f"{module} imports {library}"
 
 
+def test_one_file_owns_sslyze() -> None:
+    """All that we rely on of it is in one place, and held by tests/probes/tls/test_handshake.py."""
+    importers = {
+        module for module, path in _modules() if {name.split(".")[0] for name in _imports(path)} & {"sslyze", "nassl"}
+    }
+
+    assert importers == {"probes.tls.handshake"}
+
+
 def test_the_table_of_rooms_is_complete() -> None:
     """A new file has a place in the table."""
     assert {_room(module) for module, _ in _modules()} == {*MAY_IMPORT, "cli"}
