@@ -732,8 +732,11 @@ class TestEnds:
         assert _status(snapshot) == _status(before)
 
     def _write(self, path: Path, content: str, stamp: int) -> None:
-        path.write_text(content, encoding="utf-8")
-        os.utime(path, (1_700_000_000 + stamp, 1_700_000_000 + stamp))
+        """At once, as whoever writes target files has to: half of one names other targets."""
+        new = path.with_suffix(".new")
+        new.write_text(content, encoding="utf-8")
+        os.utime(new, (1_700_000_000 + stamp, 1_700_000_000 + stamp))
+        new.replace(path)
 
 
 class TestFaults:
