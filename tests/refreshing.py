@@ -23,7 +23,7 @@ async def running(refresh: Refresh) -> AsyncIterator[Refresh]:
 
 async def until(refresh: Refresh, condition: Callable[[Snapshot], bool]) -> Snapshot:
     """The first published snapshot that meets a condition."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition(refresh.store.latest):
             await refresh.store.newer_than(refresh.store.latest)
     return refresh.store.latest

@@ -20,6 +20,7 @@ from typing import Any, Self
 import pytest
 import trustme
 from prometheus_client import CollectorRegistry
+from refreshing import running, until
 from tlslite.api import X509CertChain, parsePEMKey
 
 from exporter import observe as observe_module
@@ -368,25 +369,6 @@ async def watching(relay: Relay, **settings: Any) -> AsyncIterator[Watch]:
         yield Watch(observer, target_of(configured.servers[0], configured.defaults))
     finally:
         await observer.close()
-
-
-@asynccontextmanager
-async def running(refresh: Refresh) -> AsyncIterator[Refresh]:
-    """The loop, running inside."""
-    task = asyncio.create_task(refresh.run())
-    try:
-        yield refresh
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(refresh: Refresh, condition: Callable[[Snapshot], bool]) -> Snapshot:
-    """The first published snapshot that meets a condition."""
-    async with asyncio.timeout(30):
-        while not condition(refresh.store.latest):
-            await refresh.store.newer_than(refresh.store.latest)
-    return refresh.store.latest
 
 
 def facts_of(snapshot: Snapshot, name: str = "exch01.test") -> EndpointFacts:
