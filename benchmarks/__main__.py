@@ -12,7 +12,7 @@ from typing import Any, Final
 from benchmarks import jobs
 from benchmarks.daemon import Daemon, daemon
 from benchmarks.figures import Figure, by_turns, percentile, print_table, spread
-from benchmarks.fleet import fleet, partly_silent
+from benchmarks.fleet import NO_SCANS, fleet, partly_silent
 from benchmarks.servers import Relay, deaf_port, free_ports, nginx, silent_port, trickling_port
 from exporter.workers import IDLE
 
@@ -59,8 +59,8 @@ def _connections(what: str, port: int) -> Figure:
 
 
 def _one(port: int) -> dict[str, Any]:
-    endpoints = [{"port": port, "service": "https"}]
-    return {"servers": [{"name": "host0001.bench.test", "address": "127.0.0.1", "endpoints": endpoints}]}
+    server = {"name": "host0001.bench.test", "address": "127.0.0.1", "endpoints": [{"port": port, "service": "https"}]}
+    return {"probe": {"second_opinions": 0}, "scan": NO_SCANS, "servers": [server]}
 
 
 def _speed(ports: Sequence[int]) -> list[Figure]:
