@@ -24,7 +24,9 @@ def fleet(
 ) -> dict[str, Any]:
     """A configuration of that many servers with the same ports each."""
     watched = [server(number, ports) for number in range(servers)]
-    return {"probe": probe or {}, "scan": {} if scans else NO_SCANS, "servers": watched}
+    # First sights would keep the children busy through figures that are about the sweep.
+    opinions = {} if scans else {"second_opinions": 0}
+    return {"probe": {**opinions, **(probe or {})}, "scan": {} if scans else NO_SCANS, "servers": watched}
 
 
 def partly_silent(servers: int, silent: int, port: int, silent_port: int) -> dict[str, Any]:
