@@ -244,7 +244,9 @@ class EndpointScan:
         return next((fact for fact in facts if isinstance(fact, Missing) and fact != NOT_WANTED), None)
 
 
-REFUSED_FOR_GOOD = 7 * 86400.0
+DAY = 86400.0
+"""Seconds for which a connection for a second opinion counts."""
+REFUSED_FOR_GOOD = 7 * DAY
 """Seconds after which an optional endpoint that was open once, and refused since, counts as not in use again."""
 
 
@@ -308,6 +310,10 @@ class EndpointFacts:
     def versions(self) -> tuple[Protocol, ...]:
         """The versions that it is known to accept."""
         return tuple(each for each, fact in self.accepted.items() if isinstance(fact, Known) and fact.value)
+
+    def asked_within_a_day(self, now: float) -> tuple[float, ...]:
+        """When connections for second opinions were opened, as far as that still counts."""
+        return tuple(at for at in self.asked_again if now - at < DAY)
 
     def doubtful(self, sweep: EndpointSweep) -> tuple[Protocol, ...]:
         """The versions that a sweep alone must not decide, those first that would change what was published.

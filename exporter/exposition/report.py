@@ -15,7 +15,6 @@ from exporter.snapshot import ServerSnapshot, Snapshot
 from exporter.verdicts import ProfileVerdict, Verdict
 
 SCHEMA_VERSION = 1
-_DAY = 86400.0
 
 
 def document(snapshot: Snapshot) -> dict[str, Any]:
@@ -69,7 +68,7 @@ def _endpoint(facts: EndpointFacts, now: float) -> dict[str, Any]:
         "protocols": {protocol.value: _answer(fact) for protocol, fact in facts.accepted.items()},
         "certificates": _known(facts.certificates, lambda chains: [_chain(chain) for chain in chains]),
         "cipher_suites": {protocol.value: _known(fact, list) for protocol, fact in facts.cipher_suites.items()},
-        "second_opinion_connections": sum(now - at < _DAY for at in facts.asked_again),
+        "second_opinion_connections": len(facts.asked_within_a_day(now)),
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from exporter.facts import Certificate, EndpointFacts, Known, Missing, MissingFactError, Reason, ServerFacts
-from exporter.rules.judged import demand, has_endpoints, judged, left_out, names
+from exporter.rules.judged import demand, has_endpoints, judged, left_out, names, nothing_to_judge
 from exporter.verdicts import Finding, Rule, Severity
 
 _LEAST_RSA: Final = 2048
@@ -24,7 +24,7 @@ def _sound(facts: ServerFacts, now: float) -> Finding:
     if faults:
         return Finding(passed=False, evidence=f"{'; '.join(faults)}{left_out(facts)}")
     if not endpoints:
-        return Finding(passed=None, evidence=f"no endpoint could be judged{left_out(facts)}")
+        return nothing_to_judge(facts)
     for endpoint in endpoints:
         for certificate in _presented(endpoint):
             if not certificate.key_type or certificate.signature_hash not in {*_SOUND_HASHES, *_WEAK_HASHES}:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import yaml
 
 from exporter.facts import EndpointFacts, Known, Missing, MissingFactError, Protocol, Reason, ServerFacts
-from exporter.rules.judged import demand, has_endpoints, judged, left_out, names
+from exporter.rules.judged import demand, has_endpoints, judged, left_out, names, nothing_to_judge
 from exporter.verdicts import Finding, Rule, Severity
 
 _TABLE: Final[dict[str, Any]] = yaml.safe_load(
@@ -17,18 +17,19 @@ _TABLE: Final[dict[str, Any]] = yaml.safe_load(
 RECOMMENDED: Final = {Protocol(name): frozenset(suites) for name, suites in _TABLE["recommended"].items()}
 """Per version, the recommended suites. Older versions have none: whether they are on is another rule's question."""
 _ON_2012: Final = {Protocol(name): frozenset(suites) for name, suites in _TABLE["windows_server_2012"].items()}
+_ONLY_ON_2012: Final = frozenset[str]().union(*_ON_2012.values())
 
 
 def _recommended(facts: ServerFacts, _now: float) -> Finding:
     endpoints = judged(facts)
     others = {each.endpoint: suites for each in endpoints if (suites := _others(each))}
-    found = {endpoint: bad for endpoint, suites in others.items() if (bad := suites - _only_on_2012())}
+    found = {endpoint: bad for endpoint, suites in others.items() if (bad := suites - _ONLY_ON_2012)}
     if found:
         alike = {suites: [name for name, each in found.items() if each == suites] for suites in found.values()}
         text = "; ".join(f"{', '.join(who)}: {', '.join(sorted(suites))}" for suites, who in alike.items())
         return Finding(passed=False, evidence=f"not recommended: {text}{left_out(facts)}")
     if not endpoints:
-        return Finding(passed=None, evidence=f"no endpoint could be judged{left_out(facts)}")
+        return nothing_to_judge(facts)
     offering = [each for each in endpoints if [protocol for protocol in RECOMMENDED if _offers(each, protocol)]]
     if not offering:
         return Finding(passed=None, evidence=f"no endpoint accepts TLS 1.2 or TLS 1.3{left_out(facts)}")
@@ -59,10 +60,6 @@ def _others(endpoint: EndpointFacts) -> frozenset[str]:
         for suite in fact.value
         if suite not in RECOMMENDED[protocol]
     )
-
-
-def _only_on_2012() -> frozenset[str]:
-    return frozenset().union(*_ON_2012.values())
 
 
 CIPHER_SUITES_RECOMMENDED: Final = Rule(

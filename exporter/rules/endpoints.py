@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from exporter.facts import LEGACY_PROTOCOLS, EndpointFacts, Known, Protocol, ServerFacts
-from exporter.rules.judged import demand, has_endpoints, judged, left_out, names
+from exporter.rules.judged import demand, has_endpoints, judged, left_out, names, nothing_to_judge
 from exporter.verdicts import Finding, Rule, Severity
 
 _PART_2: Final = "Exchange Server TLS guidance, part 2: Enabling TLS 1.2 and Identifying Clients Not Using It"
@@ -18,7 +18,7 @@ def _accept_tls12(facts: ServerFacts, _now: float) -> Finding:
     if refusing:
         return Finding(passed=False, evidence=f"TLS 1.2 is refused by {', '.join(refusing)}{left_out(facts)}")
     if not endpoints:
-        return Finding(passed=None, evidence=f"no endpoint could be judged{left_out(facts)}")
+        return nothing_to_judge(facts)
     for endpoint in endpoints:
         demand(endpoint, endpoint.accepted[Protocol.TLS_1_2], Protocol.TLS_1_2)
     return Finding(passed=True, evidence=f"TLS 1.2 is accepted by {names(endpoints)}{left_out(facts)}")
@@ -34,7 +34,7 @@ def _reject_legacy(facts: ServerFacts, _now: float) -> Finding:
     if accepting:
         return Finding(passed=False, evidence=f"still accepted: {'; '.join(accepting)}{left_out(facts)}")
     if not endpoints:
-        return Finding(passed=None, evidence=f"no endpoint could be judged{left_out(facts)}")
+        return nothing_to_judge(facts)
     for endpoint in endpoints:
         for protocol in LEGACY_PROTOCOLS:
             demand(endpoint, endpoint.accepted[protocol], protocol)

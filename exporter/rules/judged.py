@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from exporter.facts import Door, EndpointFacts, Fact, Missing, MissingFactError, ServerFacts, T_co
+from exporter.verdicts import Finding
 
 
 def has_endpoints(facts: ServerFacts) -> bool:
@@ -15,6 +16,11 @@ def has_endpoints(facts: ServerFacts) -> bool:
 def judged(facts: ServerFacts) -> list[EndpointFacts]:
     """The endpoints that count."""
     return [endpoint for endpoint in facts.endpoints if endpoint.in_use]
+
+
+def nothing_to_judge(facts: ServerFacts) -> Finding:
+    """What a rule finds where no endpoint counts."""
+    return Finding(passed=None, evidence=f"no endpoint could be judged{left_out(facts)}")
 
 
 def demand(endpoint: EndpointFacts, fact: Fact[T_co], what: str) -> T_co:

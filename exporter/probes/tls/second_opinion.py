@@ -13,8 +13,6 @@ from exporter.facts import EndpointFacts, EndpointSweep, Fact, Known, Missing, P
 
 PAUSE: Final = 5.0
 """Seconds between a disagreement and the second attempt: what was only busy has recovered then."""
-DAY: Final = 86400.0
-"""Seconds that connections count for in the budget."""
 
 
 class Ruling(StrEnum):
@@ -58,13 +56,12 @@ class Settled:
 
 def left_of(budget: int, facts: EndpointFacts, now: float) -> int:
     """Connections that an endpoint's budget of a day has left."""
-    return max(0, budget - sum(now - at < DAY for at in facts.asked_again))
+    return max(0, budget - len(facts.asked_within_a_day(now)))
 
 
 def spend(facts: EndpointFacts, connections: int, now: float) -> EndpointFacts:
     """The facts with this many connections spent now."""
-    recent = tuple(at for at in facts.asked_again if now - at < DAY)
-    return replace(facts, asked_again=(*recent, *[now] * connections))
+    return replace(facts, asked_again=(*facts.asked_within_a_day(now), *[now] * connections))
 
 
 async def settle(facts: EndpointFacts, sweep: EndpointSweep, ask: Ask, connections: int, pause: float) -> Settled:

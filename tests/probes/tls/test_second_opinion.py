@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.facts import Door, EndpointFacts, EndpointSweep, Fact, Known, Missing, Protocol, Reason
-from exporter.probes.tls.second_opinion import DAY, NotAskedError, Ruling, Settled, left_of, settle, spend
+from exporter.facts import DAY, Door, EndpointFacts, EndpointSweep, Fact, Known, Missing, Protocol, Reason
+from exporter.probes.tls.second_opinion import NotAskedError, Ruling, Settled, left_of, settle, spend
 
 from builders import NOW, TLS10_TO_12, TLS12_ONLY, accepted, swept
 
