@@ -1,11 +1,4 @@
-"""What was seen, without opinion: frozen values that know neither the network nor Prometheus.
-
-A fact is ``Known(value)`` or ``Missing(reason, detail)``. Reading ``.value`` of a missing fact raises
-`MissingFactError`, which `exporter.verdicts.judge` catches in one place: a failure that a rule forgets about becomes
-*unknown*, never ready.
-
-Times are Unix timestamps in seconds, and always arguments: nothing here reads a clock.
-"""
+"""What one endpoint shows on the wire: sweeps and scans of it, and what is held to be true after them."""
 
 from __future__ import annotations
 
@@ -13,89 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Generic, NoReturn, TypeAlias, TypeVar
+from typing import TypeAlias
 
-T_co = TypeVar("T_co", covariant=True)
-
-
-class Protocol(StrEnum):
-    """A protocol version, spelled as the Schannel registry keys and Go's ``tls.VersionName`` spell it."""
-
-    SSL_2_0 = "SSL 2.0"
-    SSL_3_0 = "SSL 3.0"
-    TLS_1_0 = "TLS 1.0"
-    TLS_1_1 = "TLS 1.1"
-    TLS_1_2 = "TLS 1.2"
-    TLS_1_3 = "TLS 1.3"
-
-
-LEGACY_PROTOCOLS = (Protocol.SSL_2_0, Protocol.SSL_3_0, Protocol.TLS_1_0, Protocol.TLS_1_1)
-"""What part 3 of the guidance switches off."""
-
-
-class Reason(StrEnum):
-    """Why an answer is negative or missing. The closed list of the metrics' ``reason`` label, see docs/concepts.md."""
-
-    NOT_OBSERVED_YET = "not_observed_yet"
-    STALE = "stale"
-    DNS = "dns"
-    TCP_REFUSED = "tcp_refused"
-    TCP_TIMEOUT = "tcp_timeout"
-    TCP_UNREACHABLE = "tcp_unreachable"
-    TLS_TIMEOUT = "tls_timeout"
-    DEADLINE = "deadline"
-    NOT_TLS = "not_tls"
-    STARTTLS_REFUSED = "starttls_refused"
-    STARTTLS_MISSING = "starttls_missing"
-    RATE_LIMITED = "rate_limited"
-    CONNECTION_CLOSED = "connection_closed"
-    CONNECTION_RESET = "connection_reset"
-    TLS_ALERT = "tls_alert"
-    WRONG_VERSION = "wrong_version"
-    ALL_REJECTED = "all_rejected"
-    CONTRADICTORY = "contradictory"
-    WORKER_DIED = "worker_died"
-
-
-class MissingFactError(Exception):
-    """The value of a missing fact was read."""
-
-    def __init__(self, missing: Missing) -> None:
-        super().__init__(f"{missing.reason}: {missing.detail}")
-        self.missing = missing
-
-
-@dataclass(frozen=True, slots=True)
-class Known(Generic[T_co]):
-    """A fact that was observed.
-
-    Attributes:
-        value: what was seen.
-        at: when, Unix time in seconds.
-        reason: how a negative showed itself on the wire (``connection_reset``, ``tls_alert``); None for positives.
-        detail: the same for people, for logs and reports.
-    """
-
-    value: T_co
-    at: float
-    reason: Reason | None = None
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """A fact that we do not have, and why."""
-
-    reason: Reason
-    detail: str = ""
-
-    @property
-    def value(self) -> NoReturn:
-        """Raise `MissingFactError`: there is no value to read."""
-        raise MissingFactError(self)
-
-
-Fact: TypeAlias = Known[T_co] | Missing
+from exporter.facts.certificate import CertificateChain
+from exporter.facts.fact import UNSEEN, Fact, Known, Missing, Reason, T_co, fresh, kept
+from exporter.facts.protocol import Protocol
 
 Accepted: TypeAlias = Mapping[Protocol, Fact[bool]]
 """Per protocol version: accepted (True), rejected (False), or missing."""
@@ -149,70 +64,7 @@ def all_missing(missing: Missing) -> Accepted:
     return MappingProxyType(dict.fromkeys(Protocol, missing))
 
 
-NOT_OBSERVED_YET = all_missing(Missing(Reason.NOT_OBSERVED_YET))
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """One X.509 certificate as an endpoint presented it.
-
-    Attributes:
-        subject: its distinguished name, as RFC 4514 writes them; may be "".
-        issuer: its issuer's.
-        names: the subject alternative names, DNS names and IP addresses.
-        not_before: from when it is valid, Unix time in seconds.
-        not_after: until when.
-        fingerprint_sha256: of the whole certificate, in lower-case hexadecimal.
-        key_type: RSA, EC, Ed25519, Ed448 or DSA; "" when it is none that we know.
-        key_size: in bits; 0 when unknown.
-        signature_hash: the hash that it is signed with: sha256, sha1, md5; "" for signatures without one (Ed25519), the
-            signature algorithm's object identifier where that is not known here.
-    """
-
-    subject: str
-    issuer: str
-    names: tuple[str, ...]
-    not_before: float
-    not_after: float
-    fingerprint_sha256: str
-    key_type: str
-    key_size: int
-    signature_hash: str
-
-    @property
-    def public_key(self) -> str:
-        """Type and size of the key, such as ``RSA 2048``."""
-        return f"{self.key_type or 'unknown'} {self.key_size or ''}".strip()
-
-    @property
-    def sha512_signed(self) -> bool:
-        """Whether Windows before Server 2016 needs KB2973337 to use it with TLS 1.2 (part 1 of the guidance)."""
-        return self.signature_hash == "sha512"
-
-    @property
-    def self_issued(self) -> bool:
-        """Whether it names itself as its issuer, as roots and self-signed certificates do."""
-        return self.subject == self.issuer
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateChain:
-    """What an endpoint presented to prove who it is.
-
-    Attributes:
-        certificates: as the server sent them, its own (the leaf) first; at least that one.
-        matches_name: whether the leaf is for the server's configured name (RFC 9525: the subject alone does not count).
-        trusted: whether OpenSSL verifies it by ``scan.ca_file``; missing where there is no such file.
-    """
-
-    certificates: tuple[Certificate, ...]
-    matches_name: bool
-    trusted: Fact[bool]
-
-    @property
-    def leaf(self) -> Certificate:
-        """The server's own certificate."""
-        return self.certificates[0]
+NOT_OBSERVED_YET = all_missing(UNSEEN)
 
 
 NOT_WANTED = Missing(Reason.NOT_OBSERVED_YET, "the configuration does not ask for it")
@@ -290,7 +142,7 @@ class EndpointFacts:
     refused_since: float | None = None
     settled: Mapping[Protocol, bool] = field(default_factory=lambda: MappingProxyType({}))
     asked_again: tuple[float, ...] = ()
-    certificates: Fact[tuple[CertificateChain, ...]] = Missing(Reason.NOT_OBSERVED_YET)
+    certificates: Fact[tuple[CertificateChain, ...]] = UNSEEN
     cipher_suites: Mapping[Protocol, Fact[tuple[str, ...]]] = field(default_factory=lambda: MappingProxyType({}))
     scanned_at: float = 0.0
     scan_failure: Missing | None = None
@@ -356,9 +208,8 @@ class EndpointFacts:
 
     def after_scan(self, scan: EndpointScan, max_age: float, due: float = 0.0) -> EndpointFacts:
         """These facts, brought up to date with one more scan, by the same rule as sweeps; the next one is ``due``."""
-        unseen = Missing(Reason.NOT_OBSERVED_YET)
         suites = {
-            protocol: kept(self.cipher_suites.get(protocol, unseen), new, scan.at, max_age)
+            protocol: kept(self.cipher_suites.get(protocol, UNSEEN), new, scan.at, max_age)
             for protocol, new in scan.cipher_suites.items()
         }
         return replace(
@@ -391,7 +242,7 @@ class EndpointFacts:
         return replace(
             self,
             accepted=_aged(self.accepted, now, sweep_max_age),
-            certificates=_fresh(self.certificates, now, scan_max_age),
+            certificates=fresh(self.certificates, now, scan_max_age),
             cipher_suites=_aged(self.cipher_suites, now, scan_max_age),
         )
 
@@ -411,28 +262,4 @@ def _some_stale(facts: Iterable[Fact[object]], now: float, max_age: float) -> bo
 
 
 def _aged(facts: Mapping[Protocol, Fact[T_co]], now: float, max_age: float) -> Mapping[Protocol, Fact[T_co]]:
-    return MappingProxyType({protocol: _fresh(fact, now, max_age) for protocol, fact in facts.items()})
-
-
-def _fresh(fact: Fact[T_co], now: float, max_age: float) -> Fact[T_co]:
-    if isinstance(fact, Missing):
-        return fact
-    return kept(fact, Missing(Reason.STALE, f"the last answer is older than {max_age:.0f} s"), now, max_age)
-
-
-def kept(old: Fact[T_co], new: Fact[T_co], now: float, max_age: float) -> Fact[T_co]:
-    """The fact that stands after ``new`` came in: a known one always, else the old one while it is young enough.
-
-    A contradiction is news as well: what was known before is in doubt.
-    """
-    if isinstance(new, Known) or isinstance(old, Missing) or new.reason is Reason.CONTRADICTORY:
-        return new
-    return old if now - old.at <= max_age else new
-
-
-@dataclass(frozen=True, slots=True)
-class ServerFacts:
-    """Everything that is known of one server; what rules judge."""
-
-    server: str
-    endpoints: tuple[EndpointFacts, ...] = ()
+    return MappingProxyType({protocol: fresh(fact, now, max_age) for protocol, fact in facts.items()})

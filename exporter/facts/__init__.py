@@ -1,0 +1,63 @@
+"""What was seen, without opinion: frozen values that know neither the network nor Prometheus.
+
+A fact is ``Known(value)`` or ``Missing(reason, detail)``. Reading ``.value`` of a missing fact raises
+`MissingFactError`, which `exporter.verdicts.judge` catches in one place: a failure that a rule forgets about becomes
+*unknown*, never ready.
+
+Times are Unix timestamps in seconds, and always arguments: nothing here reads a clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from exporter.facts.certificate import Certificate, CertificateChain
+from exporter.facts.endpoint import (
+    DAY,
+    NOT_OBSERVED_YET,
+    NOT_WANTED,
+    REFUSED_FOR_GOOD,
+    Accepted,
+    Door,
+    EndpointFacts,
+    EndpointScan,
+    EndpointSweep,
+    all_missing,
+)
+from exporter.facts.fact import UNSEEN, Fact, Known, Missing, MissingFactError, Reason, T_co, fresh, kept
+from exporter.facts.protocol import LEGACY_PROTOCOLS, Protocol
+
+__all__ = [
+    "DAY",
+    "LEGACY_PROTOCOLS",
+    "NOT_OBSERVED_YET",
+    "NOT_WANTED",
+    "REFUSED_FOR_GOOD",
+    "UNSEEN",
+    "Accepted",
+    "Certificate",
+    "CertificateChain",
+    "Door",
+    "EndpointFacts",
+    "EndpointScan",
+    "EndpointSweep",
+    "Fact",
+    "Known",
+    "Missing",
+    "MissingFactError",
+    "Protocol",
+    "Reason",
+    "ServerFacts",
+    "T_co",
+    "all_missing",
+    "fresh",
+    "kept",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """Everything that is known of one server; what rules judge."""
+
+    server: str
+    endpoints: tuple[EndpointFacts, ...] = ()
