@@ -29,8 +29,8 @@ from exporter.facts import (
     Reason,
     all_missing,
 )
+from exporter.probes.printable import printable
 from exporter.probes.tls.jobs import JOB, OPINION, SCAN, OpinionJob, Place, ScanJob
-from exporter.probes.tls.printable import printable
 from exporter.probes.tls.resolve import ResolveError, Resolver
 from exporter.probes.tls.second_opinion import PAUSE, NotAskedError, Ruling, left_of, settle, spend
 from exporter.probes.tls.sweep import SweepJob, sweep

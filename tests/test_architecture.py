@@ -19,8 +19,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "targets": {"config"},
     "probes": set(),
     "workers": set(),
-    "probes.tls": {"facts", "targets", "config", "workers"},
-    "observe": {"config", "targets", "facts", "probes.tls", "workers"},
+    "probes.printable": set(),
+    "probes.certificates": {"facts", "probes.printable"},
+    "probes.tls": {"facts", "targets", "config", "workers", "probes.printable", "probes.certificates"},
+    "observe": {"config", "targets", "facts", "probes.tls", "probes.printable", "workers"},
     "verdicts": {"facts"},
     "rules": {"verdicts", "facts"},
     "snapshot": {"targets", "facts", "verdicts"},
@@ -45,7 +47,7 @@ OWNERS = {
     "structlog": {"logs", "cli", "refresh", "observe", "server"},
     "sslyze": {"probes.tls"},
     "nassl": {"probes.tls"},
-    "cryptography": {"probes.tls"},
+    "cryptography": {"probes.certificates", "probes.tls"},
     "service_identity": {"probes.tls"},
 }
 """Per foreign library, the rooms that may import it."""

@@ -36,10 +36,10 @@ from sslyze.server_connectivity import TlsVersionEnum
 from sslyze.server_setting import ServerNetworkConfiguration, ServerNetworkLocation
 
 from exporter.facts import Protocol, Reason
+from exporter.probes.printable import printable
 from exporter.probes.tls.answer import MAX_ANSWER, REFUSALS, AnswerReader, Refused, Unclear
 from exporter.probes.tls.hello import Hello, ascii_name, hello_for, is_name
 from exporter.probes.tls.jobs import Place
-from exporter.probes.tls.printable import printable
 
 _VERSIONS: Final = {
     Protocol.SSL_2_0: TlsVersionEnum.SSL_2_0,

@@ -14,11 +14,11 @@ from dataclasses import replace
 from typing import Final
 
 from exporter.facts import NOT_WANTED, CertificateChain, EndpointScan, Fact, Known, Missing, Protocol, Reason
+from exporter.probes.printable import printable
 from exporter.probes.tls.answer import Refused, Unclear
 from exporter.probes.tls.certificates import chain_facts
 from exporter.probes.tls.handshake import Agreed, Connect, Offer, WeakKey, offers, verify
 from exporter.probes.tls.jobs import ScanJob
-from exporter.probes.tls.printable import printable
 
 CONNECTION_LIMIT: Final = 15.0
 """Seconds that any one wait may take. Exchange delays its answers to strangers by 5 seconds (tarpitting)."""

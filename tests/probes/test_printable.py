@@ -7,7 +7,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.probes.tls.printable import MAX_TEXT, printable
+from exporter.probes.printable import MAX_TEXT, printable
 
 
 @given(st.text(st.characters(), max_size=2 * MAX_TEXT))
