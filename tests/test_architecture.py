@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probes.printable": set(),
     "probes.certificates": {"facts", "probes.printable"},
     "probes.tls": {"facts", "targets", "config", "workers", "probes.printable", "probes.certificates"},
+    "probes.winrm": {"facts", "probes.printable", "probes.certificates"},
     "observe": {"config", "targets", "facts", "probes.tls", "probes.printable", "workers"},
     "verdicts": {"facts"},
     "rules": {"verdicts", "facts"},
@@ -37,7 +38,7 @@ OWNERS = {
     "tlslite": {"probes.tls", "demo"},
     "aiohttp": {"server"},
     "prometheus_client": {"exposition"},
-    "yaml": {"config", "rules"},
+    "yaml": {"config", "rules", "demo"},
     "pydantic": {"config", "targets", "probes.tls", "observe"},
     "pydantic_core": {"config"},
     "rich": {"cli", "exposition"},
@@ -47,7 +48,7 @@ OWNERS = {
     "structlog": {"logs", "cli", "refresh", "observe", "server"},
     "sslyze": {"probes.tls"},
     "nassl": {"probes.tls"},
-    "cryptography": {"probes.certificates", "probes.tls"},
+    "cryptography": {"probes.certificates", "probes.tls", "probes.winrm", "demo"},
     "service_identity": {"probes.tls"},
 }
 """Per foreign library, the rooms that may import it."""

@@ -31,6 +31,14 @@ class Reason(StrEnum):
     ALL_REJECTED = "all_rejected"
     CONTRADICTORY = "contradictory"
     WORKER_DIED = "worker_died"
+    NOT_COLLECTED = "not_collected"
+    ACCESS_DENIED = "access_denied"
+    SCRIPT_ERROR = "script_error"
+    REDIRECTED = "redirected"
+    WRONG_REGISTRY_TYPE = "wrong_registry_type"
+    BAD_DOCUMENT = "bad_document"
+    OTHER_HOST = "other_host"
+    FILE_UNREADABLE = "file_unreadable"
 
 
 class MissingFactError(Exception):
