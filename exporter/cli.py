@@ -25,6 +25,7 @@ from exporter import logs
 from exporter.config import Config, ConfigError, load_config, parse_config
 from exporter.exposition import report
 from exporter.exposition.table import tables
+from exporter.probes.winrm.script import SCRIPT
 from exporter.refresh import Refresh
 from exporter.rules import PROFILES
 from exporter.server import Server, listen
@@ -137,6 +138,13 @@ def check_config(file: Annotated[Path, typer.Argument(metavar="FILE", help="The 
     typer.echo(f"{file} is valid: servers in it: {len(config.servers)}, in target files: {len(found.targets)}")
 
 
+@app.command("collector-script")
+def collector_script() -> None:
+    """Print the PowerShell script that runs on servers, to be read, signed or run by hand (docs/permissions.md)."""
+    sys.stdout.buffer.write(SCRIPT)
+    sys.stdout.flush()
+
+
 @app.command()
 def audit(
     targets: Annotated[
@@ -229,9 +237,10 @@ def demo(
     listener = _listen(listen_address)
     with DemoFleet() as fleet:
         config = parse_config(fleet.configuration(), PROFILES, source="demo")
+        typer.echo("A simulation: real TLS on loopback, and documents such as the collector script prints on Windows.\n")
         _print_tables(_run(lambda: _audit(Refresh(config)), stopped=0), sys.stdout)
         logs.configure(log_level, log_format)
-        typer.echo("\nThese are simulated servers: real TLS on loopback, swept every 5 seconds. Ctrl-C ends it.")
+        typer.echo("\nThe simulated servers are swept every 5 seconds. Ctrl-C ends it.")
         typer.echo(f"Metrics: http://{listen_address}/metrics\n")
         _run(lambda: watch(config, listener), stopped=0)
 

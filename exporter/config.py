@@ -114,6 +114,15 @@ def format_duration(seconds: float) -> str:
     return "".join(parts) or "0s"
 
 
+def is_address(text: str) -> bool:
+    """Whether it is an IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _host(text: object) -> object:
     """A host name or an IP address."""
     if not isinstance(text, str):
@@ -239,6 +248,18 @@ class EndpointConfig(_Model):
     service: Service
 
 
+class FactsFileConfig(_Model):
+    """A file with the collector script's output.
+
+    Attributes:
+        path: the file, relative to the configuration file.
+        max_age: seconds for which the document stands, by its own clock.
+    """
+
+    path: Annotated[str, Field(min_length=1)]
+    max_age: Annotated[Duration, Field(gt=0)] = 7 * 86400.0
+
+
 class ServerConfig(_Model):
     """One server.
 
@@ -248,6 +269,7 @@ class ServerConfig(_Model):
         role: the preset of endpoints; None for the default one.
         endpoints: the endpoints, in place of the preset's.
         labels: of ``tls_readiness_server_labels``.
+        facts_file: where what the host says about itself is found; None for nowhere.
         expect: the profile that this server is declared to meet.
     """
 
@@ -256,6 +278,7 @@ class ServerConfig(_Model):
     role: Role | None = None
     endpoints: tuple[EndpointConfig, ...] | None = None
     labels: Mapping[LabelName, LabelValue] = Field(default_factory=dict)
+    facts_file: FactsFileConfig | None = None
     expect: str | None = None
 
     @model_validator(mode="before")
@@ -270,6 +293,13 @@ class ServerConfig(_Model):
         if taken:
             raise ValueError(f"reserved label name: {', '.join(taken)}")
         return labels
+
+    @model_validator(mode="after")
+    def _known_by_name(self) -> Self:
+        """A document says the host's name, and no address."""
+        if self.facts_file is not None and is_address(self.name):
+            raise ValueError(f"facts_file needs the server's name, and {self.name} is an address")
+        return self
 
     @field_validator("endpoints")
     @classmethod
@@ -373,12 +403,20 @@ def load_config(path: Path, profiles: Collection[str]) -> Config:
     file_sd = tuple(
         FileSdConfig(files=tuple(str(folder / name) for name in each.files)) for each in config.file_sd_configs
     )
-    changes: dict[str, object] = {"file_sd_configs": file_sd}
+    servers = tuple(_with_facts_file_below(server, path.resolve().parent) for server in config.servers)
+    changes: dict[str, object] = {"file_sd_configs": file_sd, "servers": servers}
     if config.scan.ca_file is not None:
         ca_file = path.resolve().parent / config.scan.ca_file
         _check_ca_file(ca_file, str(path))
         changes["scan"] = config.scan.model_copy(update={"ca_file": str(ca_file)})
     return config.model_copy(update=changes)
+
+
+def _with_facts_file_below(server: ServerConfig, folder: Path) -> ServerConfig:
+    if server.facts_file is None:
+        return server
+    facts_file = server.facts_file.model_copy(update={"path": str(folder / server.facts_file.path)})
+    return server.model_copy(update={"facts_file": facts_file})
 
 
 def _check_ca_file(ca_file: Path, source: str) -> None:

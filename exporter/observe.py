@@ -1,4 +1,4 @@
-"""Observes one server: sweeps its endpoints, has what is new confirmed, and scans them.
+"""Observes one server: sweeps its endpoints, has what is new confirmed, scans them, and reads its facts file.
 
 When that happens is `exporter.refresh`'s business; here is how much of it happens at the same time.
 """
@@ -10,7 +10,9 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypedDict, TypeVar
 
 import structlog
@@ -24,6 +26,7 @@ from exporter.facts import (
     EndpointScan,
     EndpointSweep,
     Fact,
+    HostFacts,
     Missing,
     Protocol,
     Reason,
@@ -34,6 +37,7 @@ from exporter.probes.tls.jobs import JOB, OPINION, SCAN, OpinionJob, Place, Scan
 from exporter.probes.tls.resolve import ResolveError, Resolver
 from exporter.probes.tls.second_opinion import PAUSE, NotAskedError, Ruling, left_of, settle, spend
 from exporter.probes.tls.sweep import SweepJob, sweep
+from exporter.probes.winrm.facts_file import FactsFile, look
 from exporter.targets import Port, Target, endpoint_name
 from exporter.workers import Death, WorkerDied, Workers
 
@@ -41,6 +45,7 @@ WORKER: Final = "exporter.probes.tls.worker"
 """The module that the child processes run."""
 _OPINIONS_AT_ONCE: Final = 4  # children for second opinions, which must not wait for scans to end
 _PATIENCE: Final = 300.0  # seconds to wait for one of them: many endpoints that are slow to answer must not stop all
+_FILES_AT_ONCE: Final = 4  # facts files that are read at the same time
 _SHUT: Final = frozenset({Reason.TCP_REFUSED, Reason.TCP_TIMEOUT})
 
 _NOT_SAID: Final = Missing(Reason.WORKER_DIED, "the child process left it out")
@@ -74,6 +79,8 @@ class Observer:
             "second_opinion": {"timeout": config.probe.timeout, "patience": patience},
             "scan": {"timeout": config.scan.timeout, "patience": None},
         }
+        # Threads of their own: a network file system that hangs must not stop name resolution, which needs some too.
+        self._files = ThreadPoolExecutor(_FILES_AT_ONCE, "facts file")
         self._slots = asyncio.Semaphore(config.probe.parallel_endpoints)
         self._workers = {}
         if config.probe.second_opinions:
@@ -88,6 +95,7 @@ class Observer:
 
     async def close(self) -> None:
         """End the child processes that wait for work."""
+        self._files.shutdown(wait=False, cancel_futures=True)
         for workers in self._workers.values():
             await workers.close()
 
@@ -212,6 +220,16 @@ class Observer:
         )
         return scanned
 
+    # Facts files
+
+    async def read_facts_file(self, target: Target, before: FactsFile) -> FactsFile:
+        """What the target's facts file holds now."""
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._files, look, Path(target.facts_file), target.name, before)
+        if found.facts != before.facts:
+            _say_what_came_of(target, found.facts)
+        return found
+
     def _place(self, target: Target, port: Port, address: str) -> Place:
         return Place(target.name, address, port.number, port.service, self._client_name)
 
@@ -231,6 +249,13 @@ class Observer:
         except Exception as error:  # a fault of ours, or words that make no sense
             log.exception("a child process could not be used", kind=kind, endpoint=endpoint)
             raise _NothingCameOfIt(Missing(Reason.WORKER_DIED, printable(repr(error)))) from error
+
+
+def _say_what_came_of(target: Target, facts: Fact[HostFacts]) -> None:
+    if isinstance(facts, Missing):
+        log.warning("facts file is not usable", server=target.name, reason=facts.reason, detail=facts.detail)
+    else:
+        log.info("facts file read", server=target.name, script=facts.value.script_version)
 
 
 class _NothingCameOfIt(Exception):  # noqa: N818 - it says what happened

@@ -1,8 +1,9 @@
 """Turns the crank: when to observe what, and when to publish.
 
-Each server has a task of its own that sweeps it, waits for an interval with jitter, and sweeps it again, and another
-that scans after a sweep what is due for a scan. `exporter.observe` bounds how much happens at the same time.
-A publisher puts the servers' newest pictures together, at most once a second.
+Each server has a task of its own that sweeps it, waits for an interval with jitter, and sweeps it again, another
+that scans after a sweep what is due for a scan, and one that looks at its facts file where it has one.
+`exporter.observe` bounds how much happens at the same time. A publisher puts the servers' newest pictures together, at
+most once a second.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from typing import Final
 import structlog
 
 from exporter.config import Config
-from exporter.facts import EndpointFacts, Reason, ServerFacts
+from exporter.facts import UNSEEN, EndpointFacts, Fact, HostFacts, Missing, Reason, ServerFacts, fresh, kept
 from exporter.observe import Observer, plan_endpoints
 from exporter.probes.tls.second_opinion import Ruling
+from exporter.probes.winrm import script
+from exporter.probes.winrm.facts_file import NOT_LOOKED_AT, FactsFile
 from exporter.rules import PROFILES, build_rules
 from exporter.snapshot import (
+    CollectorScript,
     DiscoveryStatus,
     ObservationSettings,
     ObservationStatus,
@@ -39,7 +43,14 @@ PUBLISH_INTERVAL: Final = 1.0
 """Seconds between two snapshots at least."""
 DISCOVERY_INTERVAL: Final = 5.0
 """Seconds between two looks at target files."""
+FACTS_FILE_LOOK: Final = 5.0
+"""Seconds between two looks at a facts file, whether it changed."""
+FACTS_FILE_INTERVAL: Final = 60.0
+"""Seconds between two observations of it that count although it did not: whether its facts still stand."""
 _JITTER: Final = 0.1  # of the interval, to either side
+
+NO_FACTS_FILE: Final = Missing(Reason.NOT_OBSERVED_YET, "no facts_file is configured")
+"""What is known of a host that nobody asks."""
 
 log = structlog.get_logger("exporter.refresh")
 
@@ -52,6 +63,9 @@ class _Watched:
     endpoints: Mapping[str, EndpointFacts]
     status: Mapping[str, ObservationStatus]
     picture: ServerSnapshot
+    host: Fact[HostFacts]
+    facts_file: FactsFile = NOT_LOOKED_AT
+    facts_file_due: float = 0.0
     swept: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -112,6 +126,7 @@ class Refresh:
         """Sweep and scan every server once and return the outcome; ``on_observed`` is called after each server."""
 
         async def observe(watched: _Watched) -> None:
+            await self._collect(watched)
             await self._sweep(watched)
             await self._scan(watched)
 
@@ -161,21 +176,22 @@ class Refresh:
         self._changed.set()
 
     def _watch(self, target: Target, before: _Watched | None) -> None:
-        """Watch a target. What was known of it is kept as far as it is still about the same endpoints."""
-        if before is not None and _same_endpoints(before.target, target):
+        """Watch a target. What was known of it is kept as far as it still comes from the same places."""
+        if before is not None and _same_sources(before.target, target):
             if before.target != target:
                 before.target = target
-                before.picture = self._picture(target, before.endpoints, before.status)
+                before.picture = self._picture(target, before.endpoints, before.host, before.status)
             self._watched[target.name] = before
             return
         known: Mapping[str, EndpointFacts] = {}
-        status: Mapping[str, ObservationStatus] = dict.fromkeys(self._kinds(), ObservationStatus())
+        status: Mapping[str, ObservationStatus] = dict.fromkeys(self._kinds(target), ObservationStatus())
         if before is not None:
             before.stop()
             if (before.target.host, before.target.address) == (target.host, target.address):
-                known, status = before.endpoints, before.status
+                known, status = before.endpoints, {**status, **before.status}
         endpoints = {each.facts.endpoint: each.facts for each in plan_endpoints(target, (), known)}
-        watched = _Watched(target, endpoints, status, self._picture(target, endpoints, status))
+        host = UNSEEN if target.facts_file else NO_FACTS_FILE
+        watched = _Watched(target, endpoints, status, self._picture(target, endpoints, host, status), host)
         self._watched[target.name] = watched
         if self._running:
             self._start(watched)
@@ -185,6 +201,8 @@ class Refresh:
         watched.tasks = [asyncio.create_task(self._sweep_for_ever(watched), name=f"sweep {name}")]
         if self._config.scan.wanted:
             watched.tasks.append(asyncio.create_task(self._scan_for_ever(watched), name=f"scan {name}"))
+        if watched.target.facts_file:
+            watched.tasks.append(asyncio.create_task(self._collect_for_ever(watched), name=f"collect {name}"))
 
     # Observing
 
@@ -244,6 +262,31 @@ class Refresh:
             self._note(watched, "scan", started, failed, success=success)
             self._redraw(watched)
 
+    async def _collect_for_ever(self, watched: _Watched) -> None:
+        while True:
+            try:
+                await self._collect(watched)
+            except Exception:  # as above
+                log.exception("facts file could not be looked at", server=watched.target.name)
+            await asyncio.sleep(pause(FACTS_FILE_LOOK))
+
+    async def _collect(self, watched: _Watched) -> None:
+        """Take in what a server's facts file holds: when that changed, and now and then whether it still stands."""
+        target = watched.target
+        if not target.facts_file:
+            return
+        started, before = time.monotonic(), watched.facts_file
+        watched.facts_file = await self._observer.read_facts_file(target, before)
+        if watched.facts_file is before and started < watched.facts_file_due:
+            return
+        watched.facts_file_due = started + FACTS_FILE_INTERVAL
+        now = time.time()
+        found = fresh(watched.facts_file.facts, now, target.facts_max_age)
+        watched.host = kept(watched.host, found, now, target.facts_max_age)
+        failed = [found.reason] if isinstance(found, Missing) else []
+        self._note(watched, "collect", started, failed, success=not failed)
+        self._redraw(watched)
+
     def _note(self, watched: _Watched, kind: str, started: float, failed: Sequence[Reason], *, success: bool) -> None:
         """Note how an observation of a server went."""
         self._failures.update((kind, reason) for reason in failed)
@@ -260,7 +303,7 @@ class Refresh:
     def _redraw(self, watched: _Watched) -> None:
         """Judge a server anew and have it published."""
         before = watched.picture
-        watched.picture = self._picture(watched.target, watched.endpoints, watched.status)
+        watched.picture = self._picture(watched.target, watched.endpoints, watched.host, watched.status)
         for name, verdict in watched.picture.profiles.items():
             was = before.profiles.get(name)
             if was is None or was.state is verdict.state:
@@ -278,18 +321,26 @@ class Refresh:
         self._changed.set()
 
     def _picture(
-        self, target: Target, endpoints: Mapping[str, EndpointFacts], status: Mapping[str, ObservationStatus]
+        self,
+        target: Target,
+        endpoints: Mapping[str, EndpointFacts],
+        host: Fact[HostFacts],
+        status: Mapping[str, ObservationStatus],
     ) -> ServerSnapshot:
-        facts = ServerFacts(target.name, tuple(endpoints.values()))
+        facts = ServerFacts(target.name, tuple(endpoints.values()), host)
         verdicts = judge(facts, self._rules, time.time())
         profiles = {name: judge_profile(verdicts, rules) for name, rules in self._profiles.items()}
         return ServerSnapshot(target, facts, MappingProxyType(status), verdicts, MappingProxyType(profiles))
 
-    def _kinds(self) -> dict[str, ObservationSettings]:
-        """The kinds of observation that are configured."""
+    def _kinds(self, *targets: Target) -> dict[str, ObservationSettings]:
+        """The kinds of observation that are configured for some of these targets."""
         probe, scan = self._config.probe, self._config.scan
         kinds = {"sweep": ObservationSettings(probe.interval, probe.max_age)}
-        return kinds | ({"scan": ObservationSettings(scan.interval, scan.max_age)} if scan.wanted else {})
+        if scan.wanted:
+            kinds["scan"] = ObservationSettings(scan.interval, scan.max_age)
+        if any(target.facts_file for target in targets):
+            kinds["collect"] = ObservationSettings(FACTS_FILE_INTERVAL, 3 * FACTS_FILE_INTERVAL)
+        return kinds
 
     def _snapshot(self) -> Snapshot:
         rulings = Ruling if self._config.probe.second_opinions else ()
@@ -299,11 +350,12 @@ class Refresh:
             servers=tuple(self._watched[name].picture for name in sorted(self._watched)),
             rules=self._rules,
             profiles=MappingProxyType(self._profiles),
-            observations=MappingProxyType(self._kinds()),
+            observations=MappingProxyType(self._kinds(*(each.target for each in self._watched.values()))),
             failures=MappingProxyType(dict(self._failures)),
             second_opinions=MappingProxyType({each: self._observer.second_opinions[each] for each in rulings}),
             worker_deaths=MappingProxyType(dict(self._observer.worker_deaths)),
             discovery=MappingProxyType(discovery),
+            script=CollectorScript(script.VERSION, script.SHA256),
             config_loaded_at=self._config_loaded_at,
         )
 
@@ -348,5 +400,9 @@ def pause(interval: float) -> float:
     return interval * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - nothing secret
 
 
-def _same_endpoints(one: Target, other: Target) -> bool:
-    return (one.ports, one.host, one.address) == (other.ports, other.host, other.address)
+def _same_sources(one: Target, other: Target) -> bool:
+    """Whether what is known of the one is known of the other."""
+    return all(
+        getattr(one, each) == getattr(other, each)
+        for each in ("ports", "host", "address", "facts_file", "facts_max_age")
+    )

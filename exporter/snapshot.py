@@ -64,6 +64,14 @@ class DiscoveryStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class CollectorScript:
+    """The script that asks hosts about themselves: its version, and the SHA-256 of its bytes in hexadecimal."""
+
+    version: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The fleet at one moment.
 
@@ -77,6 +85,7 @@ class Snapshot:
         second_opinions: per outcome, second opinions on one version since the start.
         worker_deaths: per kind of work and reason, child processes that died of it since the start.
         discovery: per mechanism in use.
+        script: the collector script that comes with this exporter.
         config_loaded_at: when the configuration was loaded successfully, Unix time in seconds.
         config_ok: whether the last attempt to load it succeeded.
     """
@@ -90,6 +99,7 @@ class Snapshot:
     second_opinions: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     worker_deaths: Mapping[tuple[str, str], int] = field(default_factory=lambda: MappingProxyType({}))
     discovery: Mapping[str, DiscoveryStatus] = field(default_factory=lambda: MappingProxyType({}))
+    script: CollectorScript = field(default_factory=CollectorScript)
     config_loaded_at: float = 0.0
     config_ok: bool = True
 

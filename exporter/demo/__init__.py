@@ -1,6 +1,7 @@
 """A small fleet on loopback to try the exporter on: real TLS endpoints, simulated servers.
 
 The endpoints are tlslite-ng servers in threads of this process, each with the protocol versions that its label says.
+What their hosts say about themselves are the documents of simulated machines, in facts files.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import socketserver
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +21,9 @@ from typing import Any, Final, Self
 import trustme
 from tlslite.api import HandshakeSettings, TLSConnection, X509CertChain, parsePEMKey
 from tlslite.errors import BaseTLSException
+
+from exporter.demo.machines import load
+from exporter.demo.machines.document import output
 
 _VERSIONS: Final[Mapping[str, tuple[int, int]]] = {
     "SSL 3.0": (3, 0),
@@ -37,6 +42,16 @@ FLEET: Final = (
     ("mail-gateway", "smtp", "TLS 1.0", "TLS 1.2"),
 )
 """Name, service, lowest and highest version of each simulated server."""
+
+MACHINES: Final[Mapping[str, str]] = {
+    "forgotten": "exchange-2010-sp3-ru17-on-2008-r2",
+    "ssl3-still-on": "exchange-2013-cu18-on-2012-r2",
+    "part-2-done": "exchange-2016-cu23-on-2016",
+    "part-3-done": "exchange-2019-cu11-on-2019",
+    "modern": "exchange-2019-cu15-on-2022",
+    "mail-gateway": "edge-2016-cu22-on-2016",
+}
+"""The simulated machine that says what the host of each would."""
 
 
 class DemoFleet:
@@ -71,6 +86,8 @@ class DemoFleet:
 
     def __enter__(self) -> Self:
         self._authority.cert_pem.write_to_path(str(self._ca_file))
+        for name in MACHINES:
+            self._facts_file(name).write_text(_facts(name), encoding="ascii")
         for endpoint in self._endpoints.values():
             threading.Thread(target=endpoint.serve_forever, daemon=True).start()
         return self
@@ -87,14 +104,19 @@ class DemoFleet:
     def _ca_file(self) -> Path:
         return Path(self._folder.name, "demo-ca.pem")
 
+    def _facts_file(self, name: str) -> Path:
+        return Path(self._folder.name, f"{name}.txt")
+
     def configuration(self) -> dict[str, Any]:
         """A configuration that watches the fleet every few seconds, and one server that does not answer."""
         servers: list[dict[str, Any]] = [
             {
                 "name": f"{name}.demo.test",
                 "address": "127.0.0.1",
+                "role": load(MACHINES[name]).role,
                 "labels": {"simulation": f"{lowest} to {highest}" if lowest != highest else f"{lowest} only"},
                 "endpoints": [{"port": self._endpoints[name].server_address[1], "service": service}],
+                "facts_file": {"path": str(self._facts_file(name))},
             }
             for name, service, lowest, highest in FLEET
         ]
@@ -111,6 +133,12 @@ class DemoFleet:
             "scan": {"ca_file": str(self._ca_file), "parallel_endpoints": 4},
             "servers": servers,
         }
+
+
+def _facts(name: str) -> str:
+    """What the collector script would print on the server's simulated machine."""
+    machine = replace(load(MACHINES[name]), host=name[:15].upper(), fqdn=f"{name}.demo.test")
+    return output(machine, datetime.now(UTC), usage_megabytes=1)
 
 
 class TlsEndpoint(socketserver.ThreadingTCPServer):

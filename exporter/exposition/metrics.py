@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeAlias, TypeVar
 
 import exporter
-from exporter.facts import Certificate, EndpointFacts, Known, Missing, Reason
+from exporter.facts import Certificate, EndpointFacts, HostFacts, Known, Missing, Protocol, Reason, dotted
 from exporter.snapshot import ServerSnapshot, Snapshot
 from exporter.verdicts import ProfileState, RuleState
 
@@ -44,7 +44,53 @@ def _server_expected(server: ServerSnapshot) -> Iterator[Sample]:
 
 
 def _server_info(server: ServerSnapshot) -> Iterator[Sample]:
-    yield (server.target.name, server.target.role, "", "", "", "", ""), 1.0
+    host = server.facts.host
+    labels = _host_labels(host.value) if isinstance(host, Known) else ("",) * 5
+    yield (server.target.name, server.target.role, *labels), 1.0
+
+
+def _host_labels(host: HostFacts) -> tuple[str, ...]:
+    """Exchange's name, which needs a table that is not there yet; its build, Windows' name and build, .NET Release."""
+    build, windows, release = host.exchange.build, host.windows.build, host.dotnet.release
+    return (
+        "",
+        dotted(build.value) if isinstance(build, Known) and build.value else "",
+        host.windows.caption.value if isinstance(host.windows.caption, Known) else "",
+        dotted(windows.value) if isinstance(windows, Known) else "",
+        str(release.value) if isinstance(release, Known) and release.value is not None else "",
+    )
+
+
+def _host(server: ServerSnapshot) -> Iterator[tuple[str, HostFacts]]:
+    if isinstance(server.facts.host, Known):
+        yield server.target.name, server.facts.host.value
+
+
+def _reboot_pending(server: ServerSnapshot) -> Iterator[Sample]:
+    for name, host in _host(server):
+        for kind, fact in host.reboot.items():
+            if isinstance(fact, Known) and fact.value is not None:
+                yield (name, kind), float(fact.value)
+
+
+def _windows_update(server: ServerSnapshot) -> Iterator[Sample]:
+    for name, host in _host(server):
+        if isinstance(host.newest_update, Known):
+            yield (name,), host.newest_update.value
+
+
+def _tls_settings_info(server: ServerSnapshot) -> Iterator[Sample]:
+    for name, host in _host(server):
+        if isinstance(host.settings_digest, Known):
+            yield (name, host.settings_digest.value), 1.0
+
+
+def _smtp_sessions(server: ServerSnapshot) -> Iterator[Sample]:
+    for name, host in _host(server):
+        for side, usage in host.smtp.items():
+            if isinstance(usage, Known):
+                for protocol in Protocol:
+                    yield (name, side, protocol), float(usage.value.sessions.get(protocol, 0))
 
 
 def _rule_failed(server: ServerSnapshot) -> Iterator[Sample]:
@@ -123,7 +169,7 @@ def _observation_success(server: ServerSnapshot) -> Iterator[Sample]:
 
 def _observation_last_success(server: ServerSnapshot) -> Iterator[Sample]:
     for kind, status in server.observations.items():
-        if server.target.ports:
+        if server.target.ports or kind == "collect":
             yield (server.target.name, kind), status.last_success
 
 
@@ -222,10 +268,42 @@ SERVER_METRICS: Final[tuple[Family[ServerSnapshot], ...]] = (
         _certificate_info,
     ),
     Family(
+        "tls_readiness_reboot_pending",
+        "gauge",
+        "1 if the host awaits a restart, by who asks for it; absent where there is no such, and while unknown."
+        + _IN_BACKGROUND,
+        ("server", "kind"),
+        _reboot_pending,
+    ),
+    Family(
+        "tls_readiness_windows_update_timestamp_seconds",
+        "gauge",
+        "When the newest update was installed that the host lists with a date; Windows tells the day." + _IN_BACKGROUND,
+        ("server",),
+        _windows_update,
+    ),
+    Family(
+        "tls_readiness_tls_settings_info",
+        "gauge",
+        "The same digest means the same raw values of Schannel's TLS 1.0 to 1.2 and of .NET 4's switches."
+        + _IN_BACKGROUND,
+        ("server", "digest"),
+        _tls_settings_info,
+    ),
+    Family(
+        "tls_readiness_smtp_sessions",
+        "gauge",
+        "SMTP sessions that negotiated the protocol version, in the logs that the collector script read last: the host "
+        "as server (receive) or client (send)." + _IN_BACKGROUND,
+        ("server", "side", "protocol"),
+        _smtp_sessions,
+    ),
+    Family(
         "tls_readiness_observation_success",
         "gauge",
         "1 if the last attempt to observe the server succeeded for every endpoint that counts: a sweep decided "
-        "something about it, a scan all that it looked for." + _IN_BACKGROUND,
+        "something about it, a scan all that it looked for. collect: if there are host facts that still stand."
+        + _IN_BACKGROUND,
         ("server", "kind"),
         _observation_success,
     ),
@@ -273,6 +351,13 @@ FLEET_METRICS: Final[tuple[Family[Snapshot], ...]] = (
         _build_info,
     ),
     Family(
+        "tls_readiness_collector_script_info",
+        "gauge",
+        "The collector script that comes with this exporter.",
+        ("version", "sha256"),
+        lambda snapshot: [((snapshot.script.version, snapshot.script.sha256), 1.0)],
+    ),
+    Family(
         "tls_readiness_config_last_reload_successful",
         "gauge",
         "1 if the last attempt to load the configuration succeeded.",
@@ -310,8 +395,8 @@ FLEET_METRICS: Final[tuple[Family[Snapshot], ...]] = (
     Family(
         "tls_readiness_observation_failures_total",
         "counter",
-        "Observations of an endpoint that failed, by the reason: sweeps that decided nothing, scans that did not "
-        "decide all." + _IN_BACKGROUND,
+        "Observations that failed, by the reason: of an endpoint, sweeps that decided nothing and scans that did not "
+        "decide all; of a host, attempts to collect its facts." + _IN_BACKGROUND,
         ("kind", "reason"),
         _failures,
     ),

@@ -5,12 +5,13 @@ Fields may be added; those that are there stay.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import exporter
-from exporter.facts import Certificate, CertificateChain, EndpointFacts, Fact, Known, Missing, T_co
+from exporter.facts import Certificate, CertificateChain, EndpointFacts, Fact, Known, Missing, T_co, dotted
 from exporter.snapshot import ServerSnapshot, Snapshot
 from exporter.verdicts import ProfileVerdict, Verdict
 
@@ -37,8 +38,9 @@ def _server(server: ServerSnapshot, now: float) -> dict[str, Any]:
         "observed": {
             "sweep": _time(max((facts.tried_at for facts in used), default=0.0)),
             "scan": _time(max((facts.scanned_at for facts in used), default=0.0)),
-            "collect": None,  # no such observation yet
+            "collect": _time(server.facts.host.at) if isinstance(server.facts.host, Known) else None,
         },
+        "host": _item(server.facts.host),
         "profiles": {name: _profile(verdict) for name, verdict in server.profiles.items()},
         "endpoints": [_endpoint(facts, now) for facts in used],
         "endpoints_not_in_use": [
@@ -110,6 +112,29 @@ def _answer(fact: Fact[bool]) -> dict[str, Any]:
         **({"detail": fact.detail} if fact.detail else {}),
         **({"at": _time(fact.at)} if isinstance(fact, Known) else {}),
     }
+
+
+def _item(value: Any) -> Any:
+    """Anything that host facts are made of. Their floats are all times, their tuples of numbers versions."""
+    shown = value
+    match value:
+        case Known():
+            shown = {"state": "known", "value": _item(value.value)}
+        case Missing():
+            shown = {"state": "unknown", "reason": value.reason.value, "detail": value.detail}
+        case Certificate():
+            shown = _certificate(value)
+        case float():
+            shown = _date(value)
+        case tuple() if value and all(isinstance(each, int) for each in value):
+            shown = dotted(value)
+        case tuple():
+            shown = [_item(each) for each in value]
+        case Mapping():
+            shown = {str(name): _item(each) for name, each in value.items()}
+        case _ if is_dataclass(value):
+            shown = {each.name: _item(getattr(value, each.name)) for each in fields(value)}
+    return shown
 
 
 def _rule(verdict: Verdict) -> dict[str, Any]:

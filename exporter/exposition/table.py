@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from rich import box
@@ -11,7 +12,18 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from exporter.facts import NOT_WANTED, CertificateChain, EndpointFacts, Fact, Known, Missing, Protocol
+from exporter.facts import (
+    NOT_WANTED,
+    CertificateChain,
+    EndpointFacts,
+    Fact,
+    HostFacts,
+    Known,
+    Missing,
+    Protocol,
+    T_co,
+    dotted,
+)
 from exporter.snapshot import Snapshot
 from exporter.verdicts import ProfileState, RuleState, Severity
 
@@ -30,6 +42,7 @@ def tables(snapshot: Snapshot) -> RenderableType:
     parts: list[RenderableType] = [_endpoints(used), *_unknown(used)]
     if unused:
         parts.append(Text(f"Optional endpoints never seen open, not judged: {', '.join(unused)}", style="dim"))
+    parts += _hosts(snapshot)
     parts += [*_certificates(used, snapshot.at), *_cipher_suites(used), *_advice(snapshot)]
     parts += ["", _servers(snapshot), *_next_steps(snapshot)]
     return Group(*parts)
@@ -69,6 +82,41 @@ def _unknown(used: list[EndpointFacts]) -> list[Text]:
     return lines
 
 
+def _hosts(snapshot: Snapshot) -> list[RenderableType]:
+    """What is known of the hosts themselves; nothing where nobody asks any."""
+    asked = [server for server in snapshot.servers if "collect" in server.observations]
+    table = Table(title="Hosts", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("server", "Exchange", "Windows", ".NET", "updated", "restart", "collected"):
+        table.add_column(column, overflow="fold")
+    missing = []
+    for server in asked:
+        host = server.facts.host
+        if isinstance(host, Missing):
+            missing.append(Text(f"? {server.target.name} host: {host.reason}: {host.detail}", style="yellow"))
+        else:
+            table.add_row(Text(server.target.name), *_host(host.value), _day(host.at))
+    return ["", *([table] if table.row_count else []), *missing] if asked else []
+
+
+def _host(host: HostFacts) -> tuple[Text, ...]:
+    pending = [kind for kind, fact in host.reboot.items() if isinstance(fact, Known) and fact.value]
+    return (
+        _fact(host.exchange.build, lambda build: dotted(build) if build else "none"),
+        _fact(host.windows.caption, lambda caption: caption.removeprefix("Microsoft Windows ")),
+        _fact(host.dotnet.release, lambda release: "none" if release is None else str(release)),
+        _fact(host.newest_update, _day),
+        Text("pending: " + ", ".join(pending), style="yellow") if pending else Text("no"),
+    )
+
+
+def _fact(fact: Fact[T_co], shown: Callable[[T_co], str]) -> Text:
+    return Text(f"? {fact.reason}", style="yellow") if isinstance(fact, Missing) else Text(shown(fact.value))
+
+
+def _day(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).date().isoformat()
+
+
 def _certificates(used: list[EndpointFacts], now: float) -> list[RenderableType]:
     """Endpoints with the same certificate share a row: a server's mostly do."""
     rows: dict[tuple[tuple[str, str], ...], list[str]] = {}
@@ -93,10 +141,9 @@ def _certificate(chain: CertificateChain, now: float) -> tuple[tuple[str, str], 
     leaf = chain.leaf
     common_name = re.match(r"CN=((?:[^,\\]|\\.)+)", leaf.subject)
     subject = common_name[1] if common_name else leaf.subject or leaf.fingerprint_sha256[:16]
-    until = datetime.fromtimestamp(leaf.not_after, UTC).date().isoformat()
     return (
         (subject, ""),
-        (until, "red" if leaf.not_after < now else ""),
+        (_day(leaf.not_after), "red" if leaf.not_after < now else ""),
         (leaf.public_key, ""),
         (leaf.signature_hash, ""),
         ("matches", "") if chain.matches_name else ("another" if leaf.names else "none", "yellow"),

@@ -75,8 +75,10 @@ class Windows:
 
     @property
     def build(self) -> Fact[Version]:
-        """The version with the revision where there is one: ``10.0.14393.5850``."""
-        if isinstance(self.version, Missing) or isinstance(self.ubr, Missing) or self.ubr.value is None:
+        """The version with the revision, where there is one to depend on: ``10.0.14393.5850``."""
+        if isinstance(self.version, Missing) or isinstance(self.ubr, Missing):
+            return self.version
+        if self.ubr.value is None or self.version.value < (10,):
             return self.version
         return Known((*self.version.value, self.ubr.value), self.version.at)
 

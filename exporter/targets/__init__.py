@@ -35,6 +35,8 @@ class Target:
         ports: where TLS is expected.
         address: where to connect: "" for the name itself, ``all`` for each of its addresses, else a host.
         labels: configured ones.
+        facts_file: the file with what the host says about itself; "" for none.
+        facts_max_age: seconds for which its document stands.
         expect: the profile that it is declared to meet; "" for none.
     """
 
@@ -43,6 +45,8 @@ class Target:
     ports: tuple[Port, ...]
     address: str = ""
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    facts_file: str = ""
+    facts_max_age: float = 0.0
     expect: str = ""
 
     @property
@@ -84,6 +88,8 @@ def target_of(server: ServerConfig, defaults: Defaults) -> Target:
         ports=configured or PRESETS[role],
         address=server.address or "",
         labels=MappingProxyType(dict(server.labels)),
+        facts_file=server.facts_file.path if server.facts_file else "",
+        facts_max_age=server.facts_file.max_age if server.facts_file else 0.0,
         expect=server.expect or "",
     )
 

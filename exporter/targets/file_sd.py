@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from exporter.config import ConfigError, Defaults, FileSdConfig, ServerConfig, describe, load_yaml
+from exporter.files import stamp
 from exporter.targets import Target, merge, target_of
 
 
@@ -71,16 +72,16 @@ class FileDiscovery:
         current: dict[Path, _Read] = {}
         for path in paths:
             old = self._read.get(path)
-            stamp = _stamp(path)
-            if old is not None and stamp is not None and old.stamp == stamp:
+            current_stamp = stamp(path)
+            if old is not None and current_stamp is not None and old.stamp == current_stamp:
                 current[path] = old
                 continue
             try:
-                current[path] = _Read(stamp, self._load(path))
+                current[path] = _Read(current_stamp, self._load(path))
             except ConfigError as error:
-                if old is None or not old.broken or old.stamp != stamp:
+                if old is None or not old.broken or old.stamp != current_stamp:
                     errors.append(error)
-                current[path] = _Read(stamp, old.targets if old else (), broken=True)
+                current[path] = _Read(current_stamp, old.targets if old else (), broken=True)
         self._read = current
         targets, repeated = merge(*(read.targets for read in current.values()))
         return Discovered(targets, tuple(errors), sum(read.broken for read in current.values()), repeated)
@@ -114,12 +115,3 @@ class FileDiscovery:
 def _server(name: str, labels: Mapping[str, str]) -> dict[str, Any]:
     settings: dict[str, Any] = {key: labels[label] for label, key in _SETTINGS.items() if label in labels}
     return {**settings, "name": name, "labels": {key: labels[key] for key in labels if key not in _SETTINGS}}
-
-
-def _stamp(path: Path) -> tuple[int, ...] | None:
-    """What changes with the file's content or rights; None where there is none to be had."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)

@@ -78,7 +78,7 @@ def _load(output: bytes) -> dict[str, Any]:
 
 def _decode(output: bytes) -> str:
     if len(output) > MAX_BYTES:
-        raise _UnusableError(f"{len(output)} bytes, and {MAX_BYTES} is the limit")
+        raise _UnusableError(f"more than {MAX_BYTES} bytes")
     for mark, encoding in _BOMS.items():
         if output.startswith(mark):
             return output[len(mark) :].decode(encoding, errors="replace")

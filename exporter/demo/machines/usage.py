@@ -1,0 +1,55 @@
+"""SMTP protocol logs, counted as the collector script counts them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final
+
+_FOLDERS: Final = ("FrontEnd\\", "Hub\\", "Edge\\", "")
+_PROTOCOL: Final = re.compile(r"SP_PROT[_-]([A-Z0-9_]+)_(?:SERVER|CLIENT)")
+_NUMBER: Final = re.compile(r"TLS protocol ([0-9]+) ")
+_PEER: Final = re.compile(r'[^,]*,(?:"(?:[^"]|"")*"|[^,]*),[^,]*,[^,]*,[^,]*,([^,]+):[0-9]+,')
+_MOST: Final = 20
+"""How many peers of each version are named."""
+
+
+def usage(install_path: str | None, logs: Mapping[str, str], side: str) -> dict[str, Any]:
+    """What the logs of ``SmtpReceive`` or ``SmtpSend`` say.
+
+    A simulated machine's logs are smaller than the least limit, one megabyte: none are left out.
+    """
+    directories = [rf"{install_path}\TransportRoles\Logs\{each}ProtocolLog\{side}" for each in _FOLDERS]
+    found = {each: [text for path, text in logs.items() if _in(path, each)] for each in directories if install_path}
+    texts = [text for there in found.values() for text in there]
+    lines = [line for text in texts for line in text.split("\r\n") if "," in line[1:] and line[0] not in "#,"]
+    times = [line.partition(",")[0] for line in lines]
+    sessions = [(match[1], line) for line in lines if (match := _PROTOCOL.search(line) or _NUMBER.search(line))]
+    return {
+        "directories": [each for each, there in found.items() if there],
+        "files": len(texts),
+        "bytes": sum(len(text.encode()) for text in texts),
+        "truncated": False,
+        "from": min(times, default=None),
+        "until": max(times, default=None),
+        "sessions": dict(sorted(Counter(protocol for protocol, _ in sessions).items())),
+        "peers": _peers(sessions),
+    }
+
+
+def _in(path: str, directory: str) -> bool:
+    folder, _, name = path.rpartition("\\")
+    return folder.lower() == directory.lower() and name.lower().endswith(".log")
+
+
+def _peers(sessions: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    """The remote addresses with most sessions first, so many of each version."""
+    counted = Counter((protocol, match[1]) for protocol, line in sessions if (match := _PEER.match(line)))
+    named: Counter[str] = Counter()
+    peers = []
+    for (protocol, address), number in sorted(counted.items(), key=lambda item: (-item[1], item[0])):
+        named[protocol] += 1
+        if named[protocol] <= _MOST:
+            peers.append({"protocol": protocol, "address": address, "sessions": number})
+    return peers
