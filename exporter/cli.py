@@ -237,7 +237,7 @@ def demo(
     listener = _listen(listen_address)
     with DemoFleet() as fleet:
         config = parse_config(fleet.configuration(), PROFILES, source="demo")
-        typer.echo("A simulation: real TLS on loopback, and documents such as the collector script prints on Windows.\n")
+        typer.echo("A simulation: real TLS on loopback, and what the collector script would print on Windows.\n")
         _print_tables(_run(lambda: _audit(Refresh(config)), stopped=0), sys.stdout)
         logs.configure(log_level, log_format)
         typer.echo("\nThe simulated servers are swept every 5 seconds. Ctrl-C ends it.")

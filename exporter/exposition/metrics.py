@@ -55,7 +55,7 @@ def _host_labels(host: HostFacts) -> tuple[str, ...]:
     return (
         "",
         dotted(build.value) if isinstance(build, Known) and build.value else "",
-        host.windows.caption.value if isinstance(host.windows.caption, Known) else "",
+        host.windows_name.value if isinstance(host.windows_name, Known) else "",
         dotted(windows.value) if isinstance(windows, Known) else "",
         str(release.value) if isinstance(release, Known) and release.value is not None else "",
     )

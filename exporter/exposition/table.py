@@ -102,7 +102,7 @@ def _host(host: HostFacts) -> tuple[Text, ...]:
     pending = [kind for kind, fact in host.reboot.items() if isinstance(fact, Known) and fact.value]
     return (
         _fact(host.exchange.build, lambda build: dotted(build) if build else "none"),
-        _fact(host.windows.caption, lambda caption: caption.removeprefix("Microsoft Windows ")),
+        _fact(host.windows_name, lambda caption: caption.removeprefix("Microsoft Windows ")),
         _fact(host.dotnet.release, lambda release: "none" if release is None else str(release)),
         _fact(host.newest_update, _day),
         Text("pending: " + ", ".join(pending), style="yellow") if pending else Text("no"),

@@ -297,6 +297,7 @@ class HostFacts:
         fqdn: its DNS name with the primary suffix, or without one where it has none.
         collected_at: by the host's clock, Unix time in seconds.
         script_version: of the script that made it.
+        simulation: the name of the simulated machine that this is; "" for a real host.
         elevated: whether that ran with an administrator's rights.
         windows: what Windows it is.
         exchange: which Exchange is installed.
@@ -322,6 +323,7 @@ class HostFacts:
     fqdn: str
     collected_at: float
     script_version: str
+    simulation: str
     elevated: Fact[bool]
     windows: Windows
     exchange: Exchange
@@ -341,6 +343,14 @@ class HostFacts:
     bindings: Fact[tuple[Binding, ...]]
     remote_desktop: RemoteDesktop
     smtp: Mapping[Side, Fact[SmtpUsage]]
+
+    @property
+    def windows_name(self) -> Fact[str]:
+        """Windows' own name, which says so where it is none but simulated."""
+        caption = self.windows.caption
+        if isinstance(caption, Missing) or not self.simulation:
+            return caption
+        return Known(f"{caption.value} (simulated)", caption.at)
 
     @property
     def newest_update(self) -> Fact[float]:

@@ -115,12 +115,12 @@ def _facts(document: dict[str, Any], at: float, name: str, fqdn: str) -> HostFac
     there = top.inside("sections")
     every = Place("", at, there.held, failure=there.failure)
     orders, stored = section(every, "cipher_suites"), section(every, "certificates")
-    version = top.read("script_version", values.text)
     return HostFacts(
         name=name,
         fqdn=fqdn,
         collected_at=at,
-        script_version=version.value if isinstance(version, Known) else "",
+        script_version=_text(top, "script_version"),
+        simulation=_text(top, "simulation"),
         elevated=top.read("elevated", values.boolean),
         windows=sections.windows(section(every, "windows")),
         exchange=sections.exchange(section(every, "exchange")),
@@ -141,3 +141,8 @@ def _facts(document: dict[str, Any], at: float, name: str, fqdn: str) -> HostFac
         remote_desktop=sections.remote_desktop(stored),
         smtp=sections.smtp(section(every, "usage")),
     )
+
+
+def _text(top: Place, name: str) -> str:
+    fact = top.read(name, values.text)
+    return fact.value if isinstance(fact, Known) else ""
