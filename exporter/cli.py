@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import nullcontext
 from enum import StrEnum
@@ -25,11 +26,14 @@ from exporter import logs
 from exporter.config import Config, ConfigError, load_config, parse_config
 from exporter.exposition import report
 from exporter.exposition.table import tables
+from exporter.facts import Missing
+from exporter.probes.winrm.facts_file import NOT_LOOKED_AT, look, standing
 from exporter.probes.winrm.script import SCRIPT
 from exporter.refresh import Refresh
 from exporter.rules import PROFILES
 from exporter.server import Server, listen
 from exporter.snapshot import DiscoveryStatus, Snapshot
+from exporter.targets import Target, merge, target_of
 from exporter.targets.command_line import TargetError, parse_targets
 from exporter.targets.file_sd import FileDiscovery
 from exporter.verdicts import ProfileState
@@ -127,7 +131,7 @@ async def watch(config: Config, listener: socket.socket) -> None:
 
 @app.command("check-config")
 def check_config(file: Annotated[Path, typer.Argument(metavar="FILE", help="The configuration file.")]) -> None:
-    """Say whether a configuration and its target files are valid; exit 1 if not."""
+    """Say whether a configuration and its target files are valid; exit 1 if not. Warns of facts files of no use."""
     try:
         config = load_config(file, PROFILES)
     except ConfigError as error:
@@ -135,7 +139,20 @@ def check_config(file: Annotated[Path, typer.Argument(metavar="FILE", help="The 
     found = FileDiscovery(config.file_sd_configs, config.defaults, config.profiles).look()
     if found.errors:
         _fail("\n".join(map(str, found.errors)), code=1)
+    targets, _ = merge([target_of(server, config.defaults) for server in config.servers], found.targets)
+    for target in targets:
+        _warn_of_facts_file(target)
     typer.echo(f"{file} is valid: servers in it: {len(config.servers)}, in target files: {len(found.targets)}")
+
+
+def _warn_of_facts_file(target: Target) -> None:
+    """A facts file may come later, and is no part of the configuration: what is wrong with it is a warning."""
+    if not target.facts_file:
+        return
+    path = Path(target.facts_file)
+    facts = standing(path, look(path, target.name, NOT_LOOKED_AT).facts, time.time(), target.facts_max_age)
+    if isinstance(facts, Missing):
+        typer.echo(f"warning: {target.name}: facts_file: {facts.reason}: {facts.detail}", err=True)
 
 
 @app.command("collector-script")

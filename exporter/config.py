@@ -153,6 +153,12 @@ def _label_value(text: str) -> str:
     return text
 
 
+def _file_name(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError("the name of a file is needed")
+    return text
+
+
 Duration: TypeAlias = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
 Host: TypeAlias = Annotated[str, BeforeValidator(_host)]
 LabelValue: TypeAlias = Annotated[str, AfterValidator(_label_value)]
@@ -256,7 +262,7 @@ class FactsFileConfig(_Model):
         max_age: seconds for which the document stands, by its own clock.
     """
 
-    path: Annotated[str, Field(min_length=1)]
+    path: Annotated[str, AfterValidator(_file_name)]
     max_age: Annotated[Duration, Field(gt=0)] = 7 * 86400.0
 
 

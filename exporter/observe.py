@@ -10,7 +10,6 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypedDict, TypeVar
@@ -26,7 +25,6 @@ from exporter.facts import (
     EndpointScan,
     EndpointSweep,
     Fact,
-    HostFacts,
     Missing,
     Protocol,
     Reason,
@@ -37,15 +35,18 @@ from exporter.probes.tls.jobs import JOB, OPINION, SCAN, OpinionJob, Place, Scan
 from exporter.probes.tls.resolve import ResolveError, Resolver
 from exporter.probes.tls.second_opinion import PAUSE, NotAskedError, Ruling, left_of, settle, spend
 from exporter.probes.tls.sweep import SweepJob, sweep
-from exporter.probes.winrm.facts_file import FactsFile, look
+from exporter.probes.winrm.facts_file import FactsFile, look, not_read
 from exporter.targets import Port, Target, endpoint_name
+from exporter.threads import DaemonThreads, TooManyThreadsError
 from exporter.workers import Death, WorkerDied, Workers
 
 WORKER: Final = "exporter.probes.tls.worker"
 """The module that the child processes run."""
 _OPINIONS_AT_ONCE: Final = 4  # children for second opinions, which must not wait for scans to end
 _PATIENCE: Final = 300.0  # seconds to wait for one of them: many endpoints that are slow to answer must not stop all
-_FILES_AT_ONCE: Final = 4  # facts files that are read at the same time
+_FILES_AT_ONCE: Final = 32  # facts files that are read at the same time
+_FILE_THREADS: Final = 1024  # the same, with those that hang
+_FILE_TIMEOUT: Final = 10.0  # seconds to wait for one
 _SHUT: Final = frozenset({Reason.TCP_REFUSED, Reason.TCP_TIMEOUT})
 
 _NOT_SAID: Final = Missing(Reason.WORKER_DIED, "the child process left it out")
@@ -79,8 +80,9 @@ class Observer:
             "second_opinion": {"timeout": config.probe.timeout, "patience": patience},
             "scan": {"timeout": config.scan.timeout, "patience": None},
         }
-        # Threads of their own: a network file system that hangs must not stop name resolution, which needs some too.
-        self._files = ThreadPoolExecutor(_FILES_AT_ONCE, "facts file")
+        self._files = DaemonThreads(_FILE_THREADS)
+        self._file_slots = asyncio.Semaphore(_FILES_AT_ONCE)
+        self._readings: set[tuple[str, str]] = set()
         self._slots = asyncio.Semaphore(config.probe.parallel_endpoints)
         self._workers = {}
         if config.probe.second_opinions:
@@ -95,7 +97,6 @@ class Observer:
 
     async def close(self) -> None:
         """End the child processes that wait for work."""
-        self._files.shutdown(wait=False, cancel_futures=True)
         for workers in self._workers.values():
             await workers.close()
 
@@ -223,12 +224,23 @@ class Observer:
     # Facts files
 
     async def read_facts_file(self, target: Target, before: FactsFile) -> FactsFile:
-        """What the target's facts file holds now."""
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._files, look, Path(target.facts_file), target.name, before)
-        if found.facts != before.facts:
-            _say_what_came_of(target, found.facts)
-        return found
+        """What the target's facts file holds now. One that hangs is left alone until it comes back."""
+        key, path = (target.name, target.facts_file), Path(target.facts_file)
+        late = not_read(path, f"not read within {_FILE_TIMEOUT:g} s")
+        if key in self._readings:
+            return late
+        async with self._file_slots:
+            try:
+                reading = self._files.start(f"facts of {target.name}", lambda: look(path, target.name, before))
+            except TooManyThreadsError as error:
+                return not_read(path, str(error))
+            self._readings.add(key)
+            reading.add_done_callback(lambda _: self._readings.discard(key))
+            try:
+                async with asyncio.timeout(_FILE_TIMEOUT):
+                    return await asyncio.shield(reading)  # the time-out is ours, the reading goes on
+            except TimeoutError:
+                return late
 
     def _place(self, target: Target, port: Port, address: str) -> Place:
         return Place(target.name, address, port.number, port.service, self._client_name)
@@ -249,13 +261,6 @@ class Observer:
         except Exception as error:  # a fault of ours, or words that make no sense
             log.exception("a child process could not be used", kind=kind, endpoint=endpoint)
             raise _NothingCameOfIt(Missing(Reason.WORKER_DIED, printable(repr(error)))) from error
-
-
-def _say_what_came_of(target: Target, facts: Fact[HostFacts]) -> None:
-    if isinstance(facts, Missing):
-        log.warning("facts file is not usable", server=target.name, reason=facts.reason, detail=facts.detail)
-    else:
-        log.info("facts file read", server=target.name, script=facts.value.script_version)
 
 
 class _NothingCameOfIt(Exception):  # noqa: N818 - it says what happened

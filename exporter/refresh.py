@@ -14,17 +14,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 import structlog
 
 from exporter.config import Config
-from exporter.facts import UNSEEN, EndpointFacts, Fact, HostFacts, Missing, Reason, ServerFacts, fresh, kept
+from exporter.facts import UNSEEN, EndpointFacts, Fact, HostFacts, Missing, Reason, ServerFacts, kept
 from exporter.observe import Observer, plan_endpoints
 from exporter.probes.tls.second_opinion import Ruling
 from exporter.probes.winrm import script
-from exporter.probes.winrm.facts_file import NOT_LOOKED_AT, FactsFile
+from exporter.probes.winrm.facts_file import NOT_LOOKED_AT, FactsFile, standing
 from exporter.rules import PROFILES, build_rules
 from exporter.snapshot import (
     CollectorScript,
@@ -44,9 +46,7 @@ PUBLISH_INTERVAL: Final = 1.0
 DISCOVERY_INTERVAL: Final = 5.0
 """Seconds between two looks at target files."""
 FACTS_FILE_LOOK: Final = 5.0
-"""Seconds between two looks at a facts file, whether it changed."""
-FACTS_FILE_INTERVAL: Final = 60.0
-"""Seconds between two observations of it that count although it did not: whether its facts still stand."""
+"""Seconds between two looks at a facts file."""
 _JITTER: Final = 0.1  # of the interval, to either side
 
 NO_FACTS_FILE: Final = Missing(Reason.NOT_OBSERVED_YET, "no facts_file is configured")
@@ -65,7 +65,7 @@ class _Watched:
     picture: ServerSnapshot
     host: Fact[HostFacts]
     facts_file: FactsFile = NOT_LOOKED_AT
-    facts_file_due: float = 0.0
+    found: Fact[HostFacts] = UNSEEN
     swept: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -184,13 +184,16 @@ class Refresh:
             self._watched[target.name] = before
             return
         known: Mapping[str, EndpointFacts] = {}
-        status: Mapping[str, ObservationStatus] = dict.fromkeys(self._kinds(target), ObservationStatus())
+        status = dict.fromkeys(self._kinds(target), ObservationStatus())
+        host: Fact[HostFacts] = UNSEEN if target.facts_file else NO_FACTS_FILE
         if before is not None:
             before.stop()
             if (before.target.host, before.target.address) == (target.host, target.address):
-                known, status = before.endpoints, {**status, **before.status}
+                known = before.endpoints
+                status |= {kind: before.status[kind] for kind in status if kind != "collect"}
+            if target.facts_file and target.facts_file == before.target.facts_file:
+                host, status["collect"] = before.host, before.status["collect"]
         endpoints = {each.facts.endpoint: each.facts for each in plan_endpoints(target, (), known)}
-        host = UNSEEN if target.facts_file else NO_FACTS_FILE
         watched = _Watched(target, endpoints, status, self._picture(target, endpoints, host, status), host)
         self._watched[target.name] = watched
         if self._running:
@@ -224,7 +227,8 @@ class Refresh:
         }
         failed = [facts.failure for facts in observed.values() if facts.in_use and facts.failure is not None]
         if watched.target.ports:
-            self._note(watched, "sweep", started, [failure.reason for failure in failed], success=not failed)
+            succeeded_at = None if failed else time.time()
+            self._note(watched, "sweep", started, [failure.reason for failure in failed], succeeded_at)
         self._redraw(watched)
 
     async def _scan_for_ever(self, watched: _Watched) -> None:
@@ -259,7 +263,7 @@ class Refresh:
         if scanned:
             counted = [facts for facts in watched.endpoints.values() if facts.in_use]
             success = all(facts.scanned_at and facts.scan_failure is None for facts in counted)
-            self._note(watched, "scan", started, failed, success=success)
+            self._note(watched, "scan", started, failed, time.time() if success else None)
             self._redraw(watched)
 
     async def _collect_for_ever(self, watched: _Watched) -> None:
@@ -271,29 +275,40 @@ class Refresh:
             await asyncio.sleep(pause(FACTS_FILE_LOOK))
 
     async def _collect(self, watched: _Watched) -> None:
-        """Take in what a server's facts file holds: when that changed, and now and then whether it still stands."""
+        """Look at a server's facts file, and take in what it holds when that is another than before."""
         target = watched.target
         if not target.facts_file:
             return
-        started, before = time.monotonic(), watched.facts_file
-        watched.facts_file = await self._observer.read_facts_file(target, before)
-        if watched.facts_file is before and started < watched.facts_file_due:
+        started = time.monotonic()
+        watched.facts_file = await self._observer.read_facts_file(target, watched.facts_file)
+        path, now = Path(target.facts_file), time.time()
+        found = standing(path, watched.facts_file.facts, now, target.facts_max_age)
+        host = kept(watched.host, found, now, target.facts_max_age)
+        if found != watched.found:
+            self._note_what_was_found(watched, found, started)
+        elif host == watched.host:
             return
-        watched.facts_file_due = started + FACTS_FILE_INTERVAL
-        now = time.time()
-        found = fresh(watched.facts_file.facts, now, target.facts_max_age)
-        watched.host = kept(watched.host, found, now, target.facts_max_age)
-        failed = [found.reason] if isinstance(found, Missing) else []
-        self._note(watched, "collect", started, failed, success=not failed)
+        watched.found, watched.host = found, host
         self._redraw(watched)
 
-    def _note(self, watched: _Watched, kind: str, started: float, failed: Sequence[Reason], *, success: bool) -> None:
-        """Note how an observation of a server went."""
+    def _note_what_was_found(self, watched: _Watched, found: Fact[HostFacts], started: float) -> None:
+        name = watched.target.name
+        if isinstance(found, Missing):
+            log.warning("facts file is not usable", server=name, reason=found.reason, detail=found.detail)
+            self._note(watched, "collect", started, [found.reason], None)
+        else:
+            log.info("facts file read", server=name, **_about(found.value))
+            self._note(watched, "collect", started, [], found.at)
+
+    def _note(
+        self, watched: _Watched, kind: str, started: float, failed: Sequence[Reason], succeeded_at: float | None
+    ) -> None:
+        """Note how an observation of a server went: what failed, and of when it is if it succeeded."""
         self._failures.update((kind, reason) for reason in failed)
         before = watched.status[kind]
         status = ObservationStatus(
-            success=success,
-            last_success=time.time() if success else before.last_success,
+            success=succeeded_at is not None,
+            last_success=before.last_success if succeeded_at is None else succeeded_at,
             duration=time.monotonic() - started,
         )
         watched.status = {**watched.status, kind: status}
@@ -339,7 +354,7 @@ class Refresh:
         if scan.wanted:
             kinds["scan"] = ObservationSettings(scan.interval, scan.max_age)
         if any(target.facts_file for target in targets):
-            kinds["collect"] = ObservationSettings(FACTS_FILE_INTERVAL, 3 * FACTS_FILE_INTERVAL)
+            kinds["collect"] = ObservationSettings(FACTS_FILE_LOOK, max(target.facts_max_age for target in targets))
         return kinds
 
     def _snapshot(self) -> Snapshot:
@@ -398,6 +413,17 @@ class Refresh:
 def pause(interval: float) -> float:
     """Seconds to wait for the next time: servers drift apart instead of being observed all at once."""
     return interval * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - nothing secret
+
+
+def _about(host: HostFacts) -> dict[str, str]:
+    """What the log says of host facts."""
+    unread = Counter(missing.reason.value for missing in host.missing)
+    return {
+        "collected": datetime.fromtimestamp(host.collected_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "script": host.script_version,
+        "unread": " ".join(f"{reason}={count}" for reason, count in unread.items()) or "nothing",
+        **({"simulation": host.simulation} if host.simulation else {}),
+    }
 
 
 def _same_sources(one: Target, other: Target) -> bool:

@@ -26,7 +26,7 @@ def main() -> None:
     with DemoFleet() as fleet:
         snapshot = asyncio.run(_sweep(fleet))
     with Path("/dev/null").open("w", encoding="utf-8") as nowhere:
-        console = Console(width=112, record=True, file=nowhere, force_terminal=True, highlight=False)
+        console = Console(width=122, record=True, file=nowhere, force_terminal=True, highlight=False)
         console.print(tables(snapshot))
         svg = console.export_svg(title="tls-readiness demo", theme=MONOKAI)
     # rich fetches its font from the network; a picture must not.

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
 from exporter.config import Config, parse_config
+from exporter.demo.machines import load
+from exporter.demo.machines.document import output
 from exporter.facts import (
+    UNSEEN,
     Certificate,
     CertificateChain,
     Door,
@@ -15,12 +21,14 @@ from exporter.facts import (
     EndpointScan,
     EndpointSweep,
     Fact,
+    HostFacts,
     Known,
     Missing,
     Protocol,
     Reason,
     ServerFacts,
 )
+from exporter.probes.winrm.document import read_document
 from exporter.rules import PROFILES, build_rules
 from exporter.snapshot import ObservationSettings, ObservationStatus, ServerSnapshot, Snapshot
 from exporter.targets import Port, Target
@@ -120,6 +128,20 @@ def failed_scan(reason: Reason = Reason.DEADLINE, at: float = NOW) -> EndpointSc
     return EndpointScan(at, 0.5, 1, missing, {Protocol.TLS_1_2: missing})
 
 
+def host_facts(machine: str = "exchange-2016-cu23-on-2016", **changes: Any) -> HostFacts:
+    """What a simulated machine said about itself just now, its SMTP logs included."""
+    return replace(_host(machine), **changes)
+
+
+@cache
+def _host(machine: str) -> HostFacts:
+    described = load(machine)
+    printed = output(described, datetime.fromtimestamp(NOW, UTC), usage_megabytes=1)
+    facts = read_document(printed.encode("ascii"), described.fqdn)
+    assert isinstance(facts, Known)
+    return facts.value
+
+
 def server_facts(*endpoints: EndpointFacts) -> ServerFacts:
     """A server with these endpoints."""
     return ServerFacts("exch01.test", endpoints)
@@ -131,10 +153,15 @@ def server_snapshot(
     success: bool | None = True,
     scanned: bool | None = None,
     scans: bool = True,
+    host: HostFacts | Missing | None = None,
     **target: Any,
 ) -> ServerSnapshot:
-    """A server as the refresh loop pictures it; ``success`` and ``scanned`` say how its last sweep and scan went."""
-    facts = ServerFacts(name, endpoints)
+    """A server as the refresh loop pictures it; ``success`` and ``scanned`` say how its last sweep and scan went.
+
+    ``host`` is what is known of the host, or why it is not; None where nobody asks it.
+    """
+    known = Known(host, host.collected_at) if isinstance(host, HostFacts) else host or UNSEEN
+    facts = ServerFacts(name, endpoints, known)
     verdicts = judge(facts, RULES, NOW)
     profiles = {profile: judge_profile(verdicts, rules) for profile, rules in PROFILES.items()}
     settings: dict[str, Any] = {"role": "mailbox", "ports": (Port(443, "https", "core"),)}
@@ -142,6 +169,9 @@ def server_snapshot(
     if scans:
         finished = ObservationStatus(scanned, NOW if scanned else 0.0, 1.5)
         observations["scan"] = ObservationStatus() if scanned is None else finished
+    if host is not None:
+        collected_at = known.at if isinstance(known, Known) else 0.0
+        observations["collect"] = ObservationStatus(isinstance(known, Known), collected_at, 0.25)
     return ServerSnapshot(Target(name, **settings | target), facts, observations, verdicts, MappingProxyType(profiles))
 
 

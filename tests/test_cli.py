@@ -13,12 +13,17 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from exporter.demo import FLEET, DemoFleet
+from exporter.demo.machines import load
+from exporter.demo.machines.document import output
+from exporter.probes.winrm import script
 
 COMMAND = [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "exporter"]
 ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "COLUMNS": "120", "TERM": "dumb"}
@@ -131,6 +136,47 @@ class TestAudit:
         assert (done.returncode, done.stdout) == (0, "")
         assert json.loads((tmp_path / "report.json").read_text())["servers"][0]["server"] == "modern.test"
 
+    def _with_facts_files(self, tmp_path: Path) -> str:
+        """A configuration of three servers, two with a facts file, of which one is there."""
+        machine = load("exchange-2016-cu7-on-2012-r2")
+        (tmp_path / "facts").mkdir()
+        printed = output(machine, datetime.now(UTC))
+        (tmp_path / "facts" / "there.txt").write_text(printed, encoding="ascii")
+        servers = [
+            {"name": machine.fqdn, "role": "none", "facts_file": {"path": "facts/there.txt"}},
+            {"name": "exch02.test", "role": "none", "facts_file": {"path": "facts/nowhere.txt"}},
+            {"name": "exch03.test", "role": "none"},
+        ]
+        path = tmp_path / "tls-readiness.yml"
+        path.write_text(json.dumps({"servers": servers}))
+        return str(path)
+
+    def test_host_facts_in_the_table(self, tmp_path: Path) -> None:
+        """What the collector script found; why something is missing; nothing of servers that nobody asks."""
+        done = _run("audit", "--config.file", self._with_facts_files(tmp_path))
+
+        hosts = done.stdout[done.stdout.index("Hosts") : done.stdout.index("Readiness")]
+        assert re.search(r"exch2016a\.contoso\.test \(simulated\) +15\.1\.1261\.35 +Server 2012 R2 +460805", hosts)
+        missing = " ".join(hosts[hosts.index("?") :].split())
+        assert missing.startswith("? exch02.test host: file_unreadable: ")
+        assert missing.endswith(": No such file or directory")
+        assert "exch03.test" not in hosts
+        assert done.returncode == 3
+        assert "Traceback" not in done.stderr
+
+    def test_host_facts_in_the_document(self, tmp_path: Path) -> None:
+        """Of each server, known or not."""
+        done = _run("audit", "--config.file", self._with_facts_files(tmp_path), "--output", "json")
+
+        hosts = {server["server"]: server["host"] for server in json.loads(done.stdout)["servers"]}
+        known = hosts.pop("exch2016a.contoso.test")
+        assert known["value"]["exchange"]["build"] == {"state": "known", "value": "15.1.1261.35"}
+        assert known["value"]["reboot"]["cbs"] == {"state": "known", "value": True}
+        assert {name: host["reason"] for name, host in hosts.items()} == {
+            "exch02.test": "file_unreadable",
+            "exch03.test": "not_observed_yet",
+        }
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
@@ -182,6 +228,60 @@ class TestAudit:
         assert "wire-tls12-only" not in narrowed.stdout
 
 
+class TestCollectorScript:
+    def _printed(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        command = [*COMMAND, "collector-script", *arguments]
+        return subprocess.run(command, capture_output=True, timeout=60, env=ENVIRONMENT, check=False)
+
+    def test_it_is_the_file_byte_for_byte(self) -> None:
+        """Into a pipe, which is how it gets to a server: a signature counts every byte."""
+        done = self._printed()
+
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout == Path(script.__file__).with_name("collect.ps1").read_bytes()
+        assert sha256(done.stdout).hexdigest() == script.SHA256
+
+    def test_its_version_is_the_one_that_is_exported(self) -> None:
+        """The metric tells which script an exporter brings."""
+        assert f"$ScriptVersion = '{script.VERSION}'".encode() in self._printed().stdout
+
+    def test_it_needs_no_configuration(self, tmp_path: Path) -> None:
+        """Nor one that is valid."""
+        (tmp_path / "tls-readiness.yml").write_text("servers: [")
+        command = [sys.executable, "-P", *COMMAND[1:], "collector-script"]
+
+        done = subprocess.run(command, capture_output=True, cwd=tmp_path, timeout=60, env=ENVIRONMENT, check=False)
+
+        assert (done.returncode, done.stdout) == (0, script.SCRIPT)
+
+    def test_into_a_file(self, tmp_path: Path) -> None:
+        """As a person redirects it."""
+        with (tmp_path / "collect.ps1").open("wb") as file:
+            done = subprocess.run([*COMMAND, "collector-script"], stdout=file, timeout=60, env=ENVIRONMENT, check=False)
+
+        assert done.returncode == 0
+        assert (tmp_path / "collect.ps1").read_bytes() == script.SCRIPT
+
+    def test_a_reader_that_does_not_read_to_the_end(self) -> None:
+        """As ``head`` does. No traceback."""
+        with subprocess.Popen(
+            [*COMMAND, "collector-script"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            said = process.stderr.read()
+
+        assert b"Traceback" not in said
+
+    def test_it_takes_no_arguments(self) -> None:
+        """Exit 2 and a message."""
+        done = self._printed("exch01")
+
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert b"Traceback" not in done.stderr
+
+
 class TestCheckConfig:
     def test_valid(self, tmp_path: Path) -> None:
         """What was found."""
@@ -215,6 +315,59 @@ class TestCheckConfig:
 
         assert done.returncode == 1
         assert "more.yml: [0].targets: 'exch02.test': a list is needed" in done.stderr
+
+    def _with_facts_file(self, folder: Path, content: str | None, **facts_file: str) -> Path:
+        if content is not None:
+            (folder / "exch.txt").write_text(content, encoding="ascii")
+        server = {"name": load("exchange-se-on-2025").fqdn, "facts_file": {"path": "exch.txt", **facts_file}}
+        path = folder / "tls-readiness.yml"
+        path.write_text(json.dumps({"servers": [server, "exch02.test"]}))
+        return path
+
+    def test_a_facts_file_that_is_good(self, tmp_path: Path) -> None:
+        """There is nothing to say of it."""
+        path = self._with_facts_file(tmp_path, output(load("exchange-se-on-2025"), datetime.now(UTC)))
+
+        done = _run("check-config", str(path))
+
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == f"{path} is valid: servers in it: 2, in target files: 0\n"
+
+    def test_facts_files_that_are_of_no_use(self, tmp_path: Path) -> None:
+        """A warning with the reason; the configuration is valid all the same, for somebody else brings the file."""
+        machine, at = load("exchange-se-on-2025"), datetime.now(UTC)
+        cases: dict[str, str | None] = {
+            "file_unreadable: {}: No such file or directory": None,
+            "bad_document: {}: it is empty": "",
+            "other_host: {}: it is about exch2016a": output(load("exchange-2016-cu7-on-2012-r2"), at),
+            "stale: {}: collected at ": output(machine, at - timedelta(days=3)),
+            "bad_document: {}: collected at ": output(machine, at + timedelta(days=3)),
+        }
+        for number, (why, content) in enumerate(cases.items()):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            path = self._with_facts_file(folder, content, max_age="2d")
+
+            done = _run("check-config", str(path))
+
+            start = f"warning: {machine.fqdn}: facts_file: {why.format(folder / 'exch.txt')}"
+            assert (done.returncode, done.stderr[: len(start)], done.stderr.count("\n")) == (0, start, 1)
+            assert done.stdout.startswith(f"{path} is valid: ")
+
+    def test_facts_files_of_targets_in_files(self, tmp_path: Path) -> None:
+        """They are looked at as well."""
+        path, targets = tmp_path / "tls-readiness.yml", tmp_path / "targets" / "more.yml"
+        targets.parent.mkdir()
+        targets.write_text("- targets: [exch02.test]\n  labels: {__facts_file__: exch02.txt}")
+        path.write_text("file_sd_configs: [{files: [targets/more.yml]}]")
+
+        done = _run("check-config", str(path))
+
+        assert done.returncode == 0
+        assert done.stderr == (
+            f"warning: exch02.test: facts_file: file_unreadable: {targets.parent / 'exch02.txt'}: "
+            "No such file or directory\n"
+        )
 
 
 class TestServe:
@@ -300,6 +453,10 @@ def test_demo() -> None:
             series = f'tls_readiness_server_state{{profile="{profile}",server="{name}.demo.test",state="{state}"}} 1.0'
             assert series in metrics
     assert 'server="switched-off.demo.test",state="unknown"} 1.0' in metrics
+    hosts = re.findall(
+        r'^tls_readiness_server_info\{.*server="(.*?)",windows="(?:.+) \(simulated\)"', metrics, re.MULTILINE
+    )
+    assert set(hosts) == {f"{name}.demo.test" for name, *_ in FLEET}
     assert (
         'endpoint_up{endpoint="switched-off.demo.test:1",server="switched-off.demo.test",service="https"} 0.0'
         in metrics
@@ -309,4 +466,4 @@ def test_demo() -> None:
 def test_version_and_help() -> None:
     """Every command is listed."""
     assert re.fullmatch(r"tls-readiness \d+\.\d+\.\d+\n", _run("--version").stdout)
-    assert {"serve", "audit", "check-config", "demo"} <= set(_run("--help").stdout.split())
+    assert {"serve", "audit", "check-config", "collector-script", "demo"} <= set(_run("--help").stdout.split())

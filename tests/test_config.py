@@ -18,6 +18,7 @@ from exporter.config import (
     RESERVED_LABELS,
     Config,
     ConfigError,
+    FactsFileConfig,
     format_duration,
     load_config,
     parse_config,
@@ -25,6 +26,7 @@ from exporter.config import (
 )
 from exporter.exposition.metrics import FLEET_METRICS, SERVER_METRICS
 from exporter.rules import PROFILES
+from exporter.targets import target_of
 
 
 def _load(tmp_path: Path, text: str) -> Config:
@@ -64,6 +66,7 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
             address: 10.0.0.11
             role: mailbox
             labels: {site: hanoi}
+            facts_file: {path: facts/exch01.txt, max_age: 2d}
             expect: wire-tls12
           - name: fd00::25
             address: all
@@ -79,6 +82,8 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
         "wire-tls12",
         "mailbox",
     )
+    assert first.facts_file is not None
+    assert (first.facts_file.path, first.facts_file.max_age) == (str(tmp_path / "facts/exch01.txt"), 172800)
     assert second.endpoints is not None
     assert [(each.port, each.service) for each in second.endpoints] == [(25, "smtp"), (993, "tls")]
     assert (config.probe.interval, config.probe.max_age, config.scan.interval) == (900, 3600, 43200)
@@ -310,6 +315,64 @@ BAD = {
         "file_sd_configs: [{files: [targets.txt]}]",
         ["file_sd_configs[0].files: ['targets.txt']: 'targets.txt' does not end in .json, .yml or .yaml"],
     ),
+    "a facts_file without its path": (
+        "servers: [{name: a, facts_file: {max_age: 1d}}]",
+        ["servers[0].facts_file.path: Field required"],
+    ),
+    "a facts_file that is a name": (
+        "servers: [{name: a, facts_file: exch01.txt}]",
+        ["servers[0].facts_file: 'exch01.txt': a mapping is needed"],
+    ),
+    "several facts_files": (
+        "servers: [{name: a, facts_file: [{path: exch01.txt}]}]",
+        ["servers[0].facts_file: [{'path': 'exch01.txt'}]: a mapping is needed"],
+    ),
+    "an unknown key of a facts_file": (
+        "servers: [{name: a, facts_file: {path: exch01.txt, interval: 1m}}]",
+        ["servers[0].facts_file.interval: there is no such key"],
+    ),
+    "a facts_file with an empty path": (
+        "servers: [{name: a, facts_file: {path: ''}}]",
+        ["servers[0].facts_file.path: '': the name of a file is needed"],
+    ),
+    "a facts_file whose path no file can have": (
+        'servers: [{name: a, facts_file: {path: "a\\0b"}}]',
+        ["servers[0].facts_file.path: 'a\\x00b': the name of a file is needed"],
+    ),
+    "a facts_file whose path is none": (
+        "servers: [{name: a, facts_file: {path: 5}}]",
+        ["servers[0].facts_file.path: 5: Input should be a valid string"],
+    ),
+    "facts that stand for no time": (
+        "servers: [{name: a, facts_file: {path: exch01.txt, max_age: 0s}}]",
+        ["servers[0].facts_file.max_age: '0s': Input should be greater than 0"],
+    ),
+    "facts that stand for a number": (
+        "servers: [{name: a, facts_file: {path: exch01.txt, max_age: 0}}]",
+        ["servers[0].facts_file.max_age: 0: a duration like 90s, 5m, 1h30m or 7d is needed"],
+    ),
+    "a facts_file of an IPv4 address": (
+        "servers: [{name: 10.0.0.1, facts_file: {path: exch01.txt}}]",
+        [
+            (
+                "servers[0]: {'name': '10.0.0.1', 'facts_file': {'path': 'exch01.txt'}}: "
+                "facts_file needs the server's name, and 10.0.0.1 is an address"
+            )
+        ],
+    ),
+    "a facts_file of an IPv6 address": (
+        "servers: [{name: 'fd00::25', facts_file: {path: exch01.txt}}]",
+        [
+            (
+                "servers[0]: {'name': 'fd00::25', 'facts_file': {'path': 'exch01.txt'}}: "
+                "facts_file needs the server's name, and fd00::25 is an address"
+            )
+        ],
+    ),
+    "a facts_file in another place": (
+        "facts_file: {path: exch01.txt}\ndefaults: {facts_file: {path: exch01.txt}}\nservers: [a]",
+        ["defaults.facts_file: there is no such key", "facts_file: there is no such key"],
+    ),
     "several faults": (
         "probe: {interval: soon}\nservers: [{name: a b}, {nam: c}]",
         [
@@ -462,6 +525,58 @@ class TestCaFile:
         assert good.stdout == f"{path} is valid: servers in it: 1, in target files: 0\n"
 
 
+class TestFactsFile:
+    def _load(self, folder: Path, facts_file: str) -> FactsFileConfig:
+        (server,) = _load(folder, f"servers: [{{name: exch01.contoso.test, facts_file: {facts_file}}}]").servers
+        assert server.facts_file is not None
+        return server.facts_file
+
+    def test_its_path_is_enough(self, tmp_path: Path) -> None:
+        """What it says stands for a week. It need not be there yet: somebody else puts it there."""
+        facts_file = self._load(tmp_path, "{path: facts/exch01.txt}")
+
+        assert (facts_file.path, facts_file.max_age) == (str(tmp_path / "facts/exch01.txt"), 7 * 86400)
+
+    def test_all_of_it_can_be_said(self, tmp_path: Path) -> None:
+        """An absolute path is where it says."""
+        facts_file = self._load(tmp_path, "{path: /srv/facts/exch01.txt, max_age: 36h}")
+
+        assert (facts_file.path, facts_file.max_age) == ("/srv/facts/exch01.txt", 36 * 3600)
+
+    def test_it_is_relative_to_the_configuration(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Wherever the exporter was started; the other servers stay as they are."""
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        monkeypatch.chdir(elsewhere)
+        config = _load(
+            tmp_path,
+            "servers: [{name: a, role: edge, facts_file: {path: ../a.txt, max_age: 2d}}, {name: b, role: edge}]",
+        )
+
+        first, second = config.servers
+        assert first.facts_file == FactsFileConfig(path=str(tmp_path / ".." / "a.txt"), max_age="2d")
+        assert second.facts_file is None
+        assert (first.role, second.role, second.name) == ("edge", "edge", "b")
+
+    def test_none_is_none(self, tmp_path: Path) -> None:
+        """As where the key is left out."""
+        assert _load(tmp_path, "servers: [{name: a, facts_file: null}]").servers[0].facts_file is None
+
+    def test_an_address_may_still_be_where_to_connect(self, tmp_path: Path) -> None:
+        """A document says the host's name: that is what the server must be called by."""
+        (server,) = _load(tmp_path, "servers: [{name: a, address: 10.0.0.1, facts_file: {path: a.txt}}]").servers
+
+        assert server.facts_file is not None
+
+    def test_what_a_target_has_of_it(self, tmp_path: Path) -> None:
+        """Path and age; nothing where there is none."""
+        config = _load(tmp_path, "servers: [{name: a, facts_file: {path: a.txt, max_age: 2d}}, b]")
+
+        first, second = (target_of(server, config.defaults) for server in config.servers)
+        assert (first.facts_file, first.facts_max_age) == (str(tmp_path / "a.txt"), 2 * 86400)
+        assert (second.facts_file, second.facts_max_age) == ("", 0.0)
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     """The operating system's words."""
     with pytest.raises(ConfigError, match=r"nowhere\.yml: No such file or directory"):
@@ -518,7 +633,7 @@ def test_durations_survive_being_written(milliseconds: int) -> None:
 
 _KEYS = [
     "servers", "name", "probe", "interval", "timeout", "endpoints", "port", "service", "labels", "role", "profiles",
-    "defaults", "file_sd_configs", "files", "max_age", "expect", "address", "scan",
+    "defaults", "file_sd_configs", "files", "max_age", "expect", "address", "scan", "facts_file", "path",
 ]  # fmt: skip
 
 

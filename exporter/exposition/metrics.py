@@ -302,7 +302,7 @@ SERVER_METRICS: Final[tuple[Family[ServerSnapshot], ...]] = (
         "tls_readiness_observation_success",
         "gauge",
         "1 if the last attempt to observe the server succeeded for every endpoint that counts: a sweep decided "
-        "something about it, a scan all that it looked for. collect: if there are host facts that still stand."
+        "something about it, a scan all that it looked for. collect: if the facts that the host gave last can be used."
         + _IN_BACKGROUND,
         ("server", "kind"),
         _observation_success,
@@ -310,7 +310,8 @@ SERVER_METRICS: Final[tuple[Family[ServerSnapshot], ...]] = (
     Family(
         "tls_readiness_observation_last_success_timestamp_seconds",
         "gauge",
-        "When the server was last observed successfully; 0 never." + _IN_BACKGROUND,
+        "When the server was last observed successfully; 0 never. collect: when the host said it, by its own clock."
+        + _IN_BACKGROUND,
         ("server", "kind"),
         _observation_last_success,
     ),

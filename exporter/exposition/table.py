@@ -39,7 +39,7 @@ def tables(snapshot: Snapshot) -> RenderableType:
     endpoints = [facts for server in snapshot.servers for facts in server.facts.endpoints]
     used = [facts for facts in endpoints if facts.in_use]
     unused = [facts.endpoint for facts in endpoints if not facts.in_use]
-    parts: list[RenderableType] = [_endpoints(used), *_unknown(used)]
+    parts: list[RenderableType] = [_endpoints(used), *_unknown(used)] if used else []
     if unused:
         parts.append(Text(f"Optional endpoints never seen open, not judged: {', '.join(unused)}", style="dim"))
     parts += _hosts(snapshot)
@@ -86,27 +86,44 @@ def _hosts(snapshot: Snapshot) -> list[RenderableType]:
     """What is known of the hosts themselves; nothing where nobody asks any."""
     asked = [server for server in snapshot.servers if "collect" in server.observations]
     table = Table(title="Hosts", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("server", "Exchange", "Windows", ".NET", "updated", "restart", "collected"):
+    table.add_column("server", no_wrap=True)
+    for column in ("Exchange", "Windows", ".NET", "updated", "restart", "collected"):
         table.add_column(column, overflow="fold")
     missing = []
     for server in asked:
-        host = server.facts.host
+        name, host = server.target.name, server.facts.host
         if isinstance(host, Missing):
-            missing.append(Text(f"? {server.target.name} host: {host.reason}: {host.detail}", style="yellow"))
-        else:
-            table.add_row(Text(server.target.name), *_host(host.value), _day(host.at))
+            missing.append(Text(f"? {name} host: {host.reason}: {host.detail}", style="yellow"))
+            continue
+        shown = Text(name + (" (simulated)" if host.value.simulation else ""))
+        table.add_row(shown, *_host(host.value), _day(host.at))
+        missing += [Text(f"? {name} {fact.reason}: {fact.detail}", style="yellow") for fact in host.value.missing]
     return ["", *([table] if table.row_count else []), *missing] if asked else []
 
 
 def _host(host: HostFacts) -> tuple[Text, ...]:
-    pending = [kind for kind, fact in host.reboot.items() if isinstance(fact, Known) and fact.value]
     return (
         _fact(host.exchange.build, lambda build: dotted(build) if build else "none"),
-        _fact(host.windows_name, lambda caption: caption.removeprefix("Microsoft Windows ")),
+        _fact(host.windows.caption, _short),
         _fact(host.dotnet.release, lambda release: "none" if release is None else str(release)),
         _fact(host.newest_update, _day),
-        Text("pending: " + ", ".join(pending), style="yellow") if pending else Text("no"),
+        _restart(host),
     )
+
+
+def _short(caption: str) -> str:
+    """Windows' name as people say it, ``Server 2016``; a client keeps its own."""
+    match = re.search(r"Server\W+(\d{4}( R2)?)", caption)
+    return f"Server {match[1]}" if match else caption
+
+
+def _restart(host: HostFacts) -> Text:
+    """Who asks for a restart; files to be replaced at the next start mean little by themselves."""
+    pending = [kind for kind, fact in host.reboot.items() if isinstance(fact, Known) and fact.value]
+    unknown = next((fact for fact in host.reboot.values() if isinstance(fact, Missing)), None)
+    if pending:
+        return Text(", ".join(pending).replace("_", " "), style="dim" if pending == ["file_rename"] else "yellow")
+    return Text("no") if unknown is None else Text(f"? {unknown.reason}", style="yellow")
 
 
 def _fact(fact: Fact[T_co], shown: Callable[[T_co], str]) -> Text:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from typing import Final, TypeAlias
 
@@ -75,11 +75,13 @@ class Windows:
 
     @property
     def build(self) -> Fact[Version]:
-        """The version with the revision, where there is one to depend on: ``10.0.14393.5850``."""
-        if isinstance(self.version, Missing) or isinstance(self.ubr, Missing):
+        """The version, from Windows Server 2016 on with the revision: ``10.0.14393.5850``."""
+        if isinstance(self.version, Missing) or self.version.value < (10,):
             return self.version
-        if self.ubr.value is None or self.version.value < (10,):
-            return self.version
+        if isinstance(self.ubr, Missing):
+            return self.ubr
+        if self.ubr.value is None:
+            return Missing(Reason.NOT_COLLECTED, "windows.ubr: there is no such value")
         return Known((*self.version.value, self.ubr.value), self.version.at)
 
 
@@ -155,8 +157,16 @@ class Package:
     """
 
     name: str
-    state: int | None
+    state: Dword
     installed_at: float | None
+
+    @property
+    def installed(self) -> bool:
+        """Whether it is, or was before a newer one took its place; one that is staged or pending is not."""
+        return isinstance(self.state, Known) and self.state.value in _INSTALLED
+
+
+_INSTALLED: Final = frozenset({0x50, 0x70, 0x80})
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,13 +240,13 @@ class Binding:
 
     Attributes:
         name: address and port, or host name and port.
-        thumbprint: the certificate's; "" where it names none.
-        store: where it is, MY unless it says otherwise.
+        thumbprint: the certificate's; None where it names none.
+        store: where it is; None for MY.
     """
 
     name: str
-    thumbprint: str
-    store: str
+    thumbprint: Fact[str | None]
+    store: Fact[str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +308,7 @@ class HostFacts:
         collected_at: by the host's clock, Unix time in seconds.
         script_version: of the script that made it.
         simulation: the name of the simulated machine that this is; "" for a real host.
-        elevated: whether that ran with an administrator's rights.
+        elevated: whether that ran with an administrator's rights; None where it could not find out.
         windows: what Windows it is.
         exchange: which Exchange is installed.
         dotnet: .NET Framework.
@@ -324,7 +334,7 @@ class HostFacts:
     collected_at: float
     script_version: str
     simulation: str
-    elevated: Fact[bool]
+    elevated: Fact[bool | None]
     windows: Windows
     exchange: Exchange
     dotnet: DotNet
@@ -354,15 +364,35 @@ class HostFacts:
 
     @property
     def newest_update(self) -> Fact[float]:
-        """When the newest update was installed that has a date, Unix time in seconds."""
+        """When the newest update was installed that has a date, Unix time in seconds.
+
+        It is that old at most: see `every_update_dated`.
+        """
         if isinstance(self.hotfixes, Missing):
             return self.hotfixes
-        packages = self.packages.value if isinstance(self.packages, Known) else ()
-        dates = [*(each.installed_on for each in self.hotfixes.value), *(each.installed_at for each in packages)]
-        known = [date for date in dates if date is not None]
+        known = [date for date in self._update_dates() if date is not None]
         if not known:
             return Missing(Reason.NOT_COLLECTED, "no update that the host lists has a date")
         return Known(max(known), self.hotfixes.at)
+
+    @property
+    def every_update_dated(self) -> bool:
+        """Whether nothing newer than `newest_update` can hide behind a date that is missing."""
+        if isinstance(self.packages, Missing) or any(isinstance(each.state, Missing) for each in self.packages.value):
+            return False
+        return None not in self._update_dates()
+
+    def _update_dates(self) -> list[float | None]:
+        listed = self.hotfixes.value if isinstance(self.hotfixes, Known) else ()
+        packages = self.packages.value if isinstance(self.packages, Known) else ()
+        installed = [each for each in packages if each.installed]
+        return [*(each.installed_on for each in listed), *(each.installed_at for each in installed)]
+
+    @property
+    def missing(self) -> tuple[Missing, ...]:
+        """What could not be read, each once; without what nobody asked the script for."""
+        found = dict.fromkeys(_missing(self))
+        return tuple(each for each in found if each.reason is not Reason.NOT_COLLECTED)
 
     @property
     def settings_digest(self) -> Fact[str]:
@@ -386,3 +416,18 @@ class HostFacts:
         for view in View:
             switches = self.dotnet.switches[CLR_4][view]
             yield from (switches.system_default_tls_versions, switches.strong_crypto)
+
+
+def _missing(value: object) -> Iterator[Missing]:
+    """Every fact that is missing, wherever it is in these facts."""
+    if isinstance(value, Missing):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _missing(each)
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from _missing(each)
+    elif is_dataclass(value):
+        for each in fields(value):
+            yield from _missing(getattr(value, each.name))

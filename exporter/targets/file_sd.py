@@ -1,7 +1,8 @@
 """Targets from files, in Prometheus' file_sd format.
 
-A file is a list of groups ``{targets: [name, …], labels: {…}}`` in YAML or JSON. A label ``__role__``, ``__address__``
-or ``__expect__`` sets what the key of that name sets for a server in the configuration file; the others become labels.
+A file is a list of groups ``{targets: [name, …], labels: {…}}`` in YAML or JSON. A label ``__role__``, ``__address__``,
+``__expect__`` or ``__facts_file__`` (the path alone) sets what the key of that name sets for a server in the
+configuration file; the others become labels.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class _Group(BaseModel):
 
 _GROUPS = TypeAdapter(list[_Group])
 _SETTINGS = {"__role__": "role", "__address__": "address", "__expect__": "expect"}
+_FACTS_FILE = "__facts_file__"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class FileDiscovery:
         targets = []
         for index, group in enumerate(groups):
             for position, name in enumerate(group.targets):
-                settings = _server(name, group.labels)
+                settings = _server(name, group.labels, path.parent)
                 try:
                     server = ServerConfig.model_validate(settings)
                 except ValidationError as error:
@@ -112,6 +114,9 @@ class FileDiscovery:
         return tuple(targets)
 
 
-def _server(name: str, labels: Mapping[str, str]) -> dict[str, Any]:
+def _server(name: str, labels: Mapping[str, str], folder: Path) -> dict[str, Any]:
     settings: dict[str, Any] = {key: labels[label] for label, key in _SETTINGS.items() if label in labels}
-    return {**settings, "name": name, "labels": {key: labels[key] for key in labels if key not in _SETTINGS}}
+    if labels.get(_FACTS_FILE):  # to Prometheus, an empty label is none
+        settings["facts_file"] = {"path": str(folder / labels[_FACTS_FILE])}
+    own = {key: value for key, value in labels.items() if key not in {*_SETTINGS, _FACTS_FILE}}
+    return {**settings, "name": name, "labels": own}

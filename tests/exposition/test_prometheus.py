@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import zlib
 from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,26 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from exporter.exposition import prometheus
 from exporter.exposition.metrics import FLEET_METRICS, SERVER_LABELS, SERVER_METRICS, server_labels
 from exporter.exposition.prometheus import Renderer, live_registry
-from exporter.facts import CertificateChain, Door, EndpointFacts, Reason
-from exporter.snapshot import DiscoveryStatus, ObservationSettings, ServerSnapshot, Snapshot
+from exporter.facts import (
+    REBOOT_KINDS,
+    CertificateChain,
+    Door,
+    EndpointFacts,
+    HostFacts,
+    Known,
+    Missing,
+    Protocol,
+    Reason,
+    Side,
+)
+from exporter.snapshot import (
+    CollectorScript,
+    DiscoveryStatus,
+    ObservationSettings,
+    ObservationStatus,
+    ServerSnapshot,
+    Snapshot,
+)
 
 from builders import (
     NOW,
@@ -35,6 +55,7 @@ from builders import (
     endpoint_facts,
     failed_scan,
     fleet,
+    host_facts,
     scan,
     server_snapshot,
 )
@@ -73,9 +94,20 @@ def _fleet() -> Snapshot:
             name="exch03.test",
             scanned=True,
         ),
-        observations={"sweep": ObservationSettings(3600.0, 10800.0), "scan": ObservationSettings(86400.0, 259200.0)},
+        server_snapshot(name="exch04.test", host=host_facts("exchange-2019-cu15-on-2022"), ports=(), role="none"),
+        server_snapshot(name="exch05.test", host=Missing(Reason.OTHER_HOST, "it is about exch04.test"), scans=False),
+        observations={
+            "sweep": ObservationSettings(3600.0, 10800.0),
+            "scan": ObservationSettings(86400.0, 259200.0),
+            "collect": ObservationSettings(5.0, 604800.0),
+        },
         discovery={"file": DiscoveryStatus(targets=1, failures=2)},
-        failures={("sweep", Reason.TCP_REFUSED): 3, ("scan", Reason.DEADLINE): 1},
+        failures={
+            ("sweep", Reason.TCP_REFUSED): 3,
+            ("scan", Reason.DEADLINE): 1,
+            ("collect", Reason.OTHER_HOST): 2,
+        },
+        script=CollectorScript("1.0.0", "5c" * 32),
         second_opinions={"agreed": 4, "contradictory": 1, "undecided": 0, "budget_spent": 2},
         worker_deaths={("second_opinion", "deadline"): 0, ("scan", "deadline"): 1, ("scan", "memory"): 0},
     )
@@ -305,6 +337,212 @@ class TestCertificates:
         (line,) = [line for line in _render(snapshot).splitlines() if line.startswith("tls_readiness_certificate_info")]
         assert r'subject="CN=a\"} 1\nx\\n,O=\\"}' in line
         assert r'issuer="CN=\"",' in line
+
+
+def _of_host(host: HostFacts | Missing | None, family: str) -> list[tuple[dict[str, str], float]]:
+    """What a family says of one server with these host facts."""
+    return _samples(fleet(server_snapshot(host=host)), f"tls_readiness_{family}")
+
+
+class TestHosts:
+    def test_what_it_is(self) -> None:
+        """In the labels of one series. Exchange's name needs a table that is not there yet."""
+        assert _of_host(host_facts(simulation=""), "server_info") == [
+            (
+                {
+                    "server": "exch01.test",
+                    "role": "mailbox",
+                    "exchange": "",
+                    "exchange_build": "15.1.2507.61",
+                    "windows": "Microsoft Windows Server 2016 Standard",
+                    "windows_build": "10.0.14393.8519",
+                    "dotnet": "528049",
+                },
+                1.0,
+            )
+        ]
+
+    def test_a_simulated_host_says_so(self) -> None:
+        """Whoever looks at the series must not take it for a server."""
+        ((labels, _),) = _of_host(host_facts(), "server_info")
+
+        assert labels["windows"] == "Microsoft Windows Server 2016 Standard (simulated)"
+
+    @pytest.mark.parametrize("host", [None, Missing(Reason.STALE, "")])
+    def test_what_nobody_knows_is_empty(self, host: Missing | None) -> None:
+        """The series is there all the same: role and name are known."""
+        ((labels, value),) = _of_host(host, "server_info")
+
+        assert {name: label for name, label in labels.items() if label} == {"server": "exch01.test", "role": "mailbox"}
+        assert value == 1.0
+
+    def test_what_is_not_installed_is_empty_as_well(self) -> None:
+        """A domain controller without Exchange and .NET 4."""
+        ((labels, _),) = _of_host(host_facts("domain-controller-on-2008-r2"), "server_info")
+
+        assert (labels["exchange_build"], labels["dotnet"]) == ("", "")
+        assert labels["windows_build"] == "6.1.7601"
+
+    def test_each_label_alone_may_be_unknown(self) -> None:
+        """The others are there."""
+        host, denied = host_facts(), Missing(Reason.ACCESS_DENIED, "")
+        parts: dict[str, Any] = {
+            "exchange": replace(host.exchange, build=denied),
+            "windows": replace(host.windows, version=denied),
+            "dotnet": replace(host.dotnet, release=denied),
+        }
+        ((labels, _),) = _of_host(replace(host, simulation="", **parts), "server_info")
+
+        assert [labels[name] for name in ("exchange_build", "windows_build", "dotnet")] == ["", "", ""]
+        assert labels["windows"] == "Microsoft Windows Server 2016 Standard"
+
+    def test_what_a_host_says_stays_inside_its_label(self) -> None:
+        """Quotes, backslashes and line feeds are escaped."""
+        windows = replace(host_facts().windows, caption=Known('a"} 1\nx\\', NOW))
+        ((labels, _),) = _of_host(host_facts(windows=windows, simulation=""), "server_info")
+
+        assert labels["windows"] == 'a"} 1\nx\\'
+
+    def test_who_awaits_a_restart(self) -> None:
+        """One series per kind. Without Configuration Manager's client there is none that could ask for it."""
+        pending = _of_host(host_facts("exchange-2016-cu7-on-2012-r2"), "reboot_pending")
+
+        assert {labels["kind"]: value for labels, value in pending} == {
+            "cbs": 1.0, "windows_update": 0.0, "update_exe": 1.0, "file_rename": 1.0,
+        }  # fmt: skip
+
+    def test_what_is_unknown_is_absent(self) -> None:
+        """Not 0: nobody knows whether a restart is pending."""
+        denied = Missing(Reason.ACCESS_DENIED, "")
+        reboot = {kind: Known(value=True, at=NOW) if kind == "sccm" else denied for kind in REBOOT_KINDS}
+
+        assert _of_host(host_facts(reboot=reboot), "reboot_pending") == [
+            ({"server": "exch01.test", "kind": "sccm"}, 1.0)
+        ]
+
+    def test_when_it_was_updated(self) -> None:
+        """The newest day that the host lists."""
+        assert _of_host(host_facts(), "windows_update_timestamp_seconds") == [
+            ({"server": "exch01.test"}, datetime(2025, 10, 21, tzinfo=UTC).timestamp())
+        ]
+
+    @pytest.mark.parametrize("hotfixes", [Missing(Reason.ACCESS_DENIED, ""), Known((), NOW)], ids=["denied", "none"])
+    def test_without_a_date_there_is_no_series(self, hotfixes: Any) -> None:
+        """Nothing was updated in 1970."""
+        host = host_facts(hotfixes=hotfixes, packages=Known((), NOW))
+
+        assert _of_host(host, "windows_update_timestamp_seconds") == []
+
+    def test_the_settings_have_a_digest(self) -> None:
+        """Sixteen digits, the same of equal settings."""
+        ((labels, value),) = _of_host(host_facts(), "tls_settings_info")
+
+        assert re.fullmatch("[0-9a-f]{16}", labels["digest"])
+        assert value == 1.0
+        assert _of_host(host_facts(), "tls_settings_info") != _of_host(
+            host_facts("exchange-se-on-2025"), "tls_settings_info"
+        )
+
+    def test_a_value_of_a_wrong_type_has_none(self) -> None:
+        """What Windows makes of it nobody knows; the other series are there."""
+        host = host_facts("exchange-2013-cu23-on-2012-r2")
+
+        assert isinstance(host.schannel.protocols["TLS 1.2"][Side.CLIENT].enabled, Missing)
+        assert _of_host(host, "tls_settings_info") == []
+        assert _of_host(host, "reboot_pending")
+
+    def test_smtp_sessions(self) -> None:
+        """All versions of both sides: one that nobody negotiated is 0, which is news in a migration."""
+        sessions = _of_host(host_facts("exchange-2013-cu23-on-2012-r2"), "smtp_sessions")
+
+        found = {(labels["side"], labels["protocol"]): value for labels, value in sessions}
+        assert set(found) == {(side, protocol) for side in ("server", "client") for protocol in Protocol}
+        assert {pair: value for pair, value in found.items() if value} == {
+            ("server", "TLS 1.0"): 3.0,
+            ("server", "TLS 1.2"): 2.0,
+            ("client", "TLS 1.1"): 1.0,
+            ("client", "TLS 1.2"): 1.0,
+        }
+
+    @pytest.mark.parametrize("side", Side)
+    def test_logs_that_nobody_read_have_no_series(self, side: Side) -> None:
+        """Of one side; 0 would say that nobody uses TLS 1.0 any more."""
+        host = host_facts("exchange-2013-cu23-on-2012-r2")
+        smtp = {**host.smtp, side: Missing(Reason.NOT_COLLECTED, "usage is not in the document")}
+        sessions = _of_host(replace(host, smtp=smtp), "smtp_sessions")
+
+        assert {labels["side"] for labels, _ in sessions} == set(Side) - {side}
+
+    def test_logs_without_a_line_have_no_series(self) -> None:
+        """The script was asked to read them, and found none: they may be somewhere else, or switched off."""
+        host = host_facts("exchange-2016-cu23-on-2016")
+
+        assert {fact.reason for fact in host.smtp.values()} == {Reason.NOT_COLLECTED}
+        assert _of_host(host, "smtp_sessions") == []
+
+    @pytest.mark.parametrize("host", [None, Missing(Reason.OTHER_HOST, ""), Missing(Reason.STALE, "")])
+    @pytest.mark.parametrize(
+        "family", ["reboot_pending", "windows_update_timestamp_seconds", "tls_settings_info", "smtp_sessions"]
+    )
+    def test_without_facts_there_is_no_series(self, family: str, host: Missing | None) -> None:
+        """What it was is not what it is."""
+        assert _of_host(host, family) == []
+
+    def test_how_it_was_observed(self) -> None:
+        """Beside sweeps and scans, also of a server that has no endpoints; when, by the host's own clock."""
+        host = host_facts(collected_at=NOW - 80000)
+        text = _render(fleet(server_snapshot(host=host, ports=(), success=None, scans=False)))
+
+        assert sorted(line for line in text.splitlines() if 'kind="collect"' in line) == [
+            'tls_readiness_observation_duration_seconds{kind="collect",server="exch01.test"} 0.25',
+            'tls_readiness_observation_last_success_timestamp_seconds{kind="collect",server="exch01.test"} 1.79992e+09',
+            'tls_readiness_observation_success{kind="collect",server="exch01.test"} 1.0',
+        ]
+
+    def test_how_it_failed(self) -> None:
+        """0, and never."""
+        text = _render(fleet(server_snapshot(host=Missing(Reason.FILE_UNREADABLE, ""))))
+
+        assert 'observation_success{kind="collect",server="exch01.test"} 0.0\n' in text
+        assert 'observation_last_success_timestamp_seconds{kind="collect",server="exch01.test"} 0.0\n' in text
+
+    def test_before_the_first_look_there_is_only_never(self) -> None:
+        """Neither success nor failure."""
+        server = server_snapshot(host=Missing(Reason.NOT_OBSERVED_YET))
+        server = replace(server, observations={**server.observations, "collect": ObservationStatus()})
+        said = [line for line in _render(fleet(server)).splitlines() if 'kind="collect"' in line]
+
+        assert said == [
+            'tls_readiness_observation_last_success_timestamp_seconds{kind="collect",server="exch01.test"} 0.0'
+        ]
+
+    def test_failures_are_counted_from_nought_where_it_is_configured(self) -> None:
+        """By each reason that there is."""
+        settings = {"sweep": ObservationSettings(3600.0, 10800.0), "collect": ObservationSettings(5.0, 604800.0)}
+        snapshot = fleet(observations=settings, failures={("collect", Reason.OTHER_HOST): 2})
+        counted = [
+            (labels["reason"], value)
+            for labels, value in _samples(snapshot, "tls_readiness_observation_failures")
+            if labels["kind"] == "collect"
+        ]
+
+        assert {reason: value for reason, value in counted if value} == {"other_host": 2.0}
+        assert [reason for reason, _ in counted] == list(Reason)
+
+
+@pytest.mark.parametrize("accept", ["", OPENMETRICS])
+def test_where_nothing_is_collected_there_is_no_series_of_it(accept: str) -> None:
+    """An alert on it would fire for ever."""
+    assert 'kind="collect"' not in _render(fleet(server_snapshot(endpoint_facts())), accept)
+
+
+def test_the_collector_script_that_comes_with_the_exporter() -> None:
+    """Its version and its digest, to be compared with what runs."""
+    snapshot = fleet(script=CollectorScript("1.2.3", "ab" * 32))
+
+    assert _samples(snapshot, "tls_readiness_collector_script_info") == [
+        ({"version": "1.2.3", "sha256": "ab" * 32}, 1.0)
+    ]
 
 
 @pytest.mark.parametrize("accept", ["", OPENMETRICS])

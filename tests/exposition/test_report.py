@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 
 import exporter
+from exporter.demo.machines import MACHINES
 from exporter.exposition.report import document
-from exporter.facts import NOT_WANTED, EndpointFacts, Fact, Known, Missing, Protocol, Reason
+from exporter.facts import (
+    NOT_WANTED,
+    EndpointFacts,
+    Fact,
+    HostFacts,
+    Known,
+    Missing,
+    Protocol,
+    Reason,
+    StoredCertificate,
+)
 
 from builders import (
     NOW,
@@ -21,6 +32,7 @@ from builders import (
     endpoint_facts,
     failed_scan,
     fleet,
+    host_facts,
     scan,
     server_snapshot,
     swept,
@@ -276,6 +288,120 @@ class TestWhatIsMissing:
             "detail": "the configuration does not ask for it",
         }
         assert endpoint["cipher_suites"] == {}
+
+
+def _known(value: Any) -> dict[str, Any]:
+    return {"state": "known", "value": value}
+
+
+class TestHost:
+    def _value(self, host: HostFacts) -> Any:
+        known = _server(host=host)["host"]
+        assert known["state"] == "known"
+        return known["value"]
+
+    def test_who_it_is_and_when_it_was_asked(self) -> None:
+        """By its own clock."""
+        server = _server(host=host_facts(collected_at=NOW - 3600))
+
+        assert server["observed"]["collect"] == "2027-01-15T07:00:00Z"
+        assert {key: server["host"]["value"][key] for key in ("name", "fqdn", "collected_at", "script_version")} == {
+            "name": "EXCH2016B",
+            "fqdn": "exch2016b.contoso.test",
+            "collected_at": "2027-01-15T07:00:00Z",
+            "script_version": "1.0.0",
+        }
+        assert server["host"]["value"]["simulation"] == "exchange-2016-cu23-on-2016"
+
+    @pytest.mark.parametrize(
+        "missing",
+        [
+            Missing(Reason.OTHER_HOST, "it is about exch02.test"),
+            Missing(Reason.NOT_OBSERVED_YET, "no facts_file is configured"),
+        ],
+    )
+    def test_an_unknown_host(self, missing: Missing) -> None:
+        """Why it is unknown; and it was not observed."""
+        server = _server(host=missing)
+
+        assert server["host"] == {"state": "unknown", "reason": missing.reason, "detail": missing.detail}
+        assert server["observed"]["collect"] is None
+
+    def test_every_item_of_the_facts_is_there(self) -> None:
+        """By the names that the facts have."""
+        assert set(self._value(host_facts())) == {each.name for each in fields(HostFacts)}
+
+    def test_versions_have_dots(self) -> None:
+        """As people write them."""
+        value = self._value(host_facts("exchange-2016-cu7-on-2012-r2"))
+
+        assert value["exchange"]["build"] == _known("15.1.1261.35")
+        assert value["windows"]["version"] == _known("6.3.9600")
+        assert value["files"]["ws2_32.dll"] == _known("6.3.9600.18340")
+
+    def test_times_are_iso_8601(self) -> None:
+        """In UTC."""
+        value = self._value(host_facts("exchange-2013-cu23-on-2012-r2"))
+
+        assert value["hotfixes"]["value"][-1]["installed_on"].endswith("T00:00:00Z")
+        assert value["packages"]["value"][0]["installed_at"].endswith("Z")
+        assert value["windows"]["last_boot"]["value"] == "2027-01-03T02:17:43Z"
+        smtp = value["smtp"]["server"]["value"]
+        assert (smtp["since"], smtp["until"]) == ("2023-03-20T07:00:11Z", "2023-03-20T07:05:51Z")
+
+    def test_what_is_not_there_is_null_and_what_is_unknown_is_not(self) -> None:
+        """No Exchange, no .NET 4, no value in the registry; nobody who could ask for a restart."""
+        host = host_facts("domain-controller-on-2008-r2", fips=Missing(Reason.ACCESS_DENIED, "security.fips: denied"))
+        value = self._value(host)
+
+        assert value["exchange"]["build"] == value["dotnet"]["release"] == value["reboot"]["sccm"] == _known(None)
+        assert value["winhttp"]["native"] == _known(None)
+        assert value["fips"] == {"state": "unknown", "reason": "access_denied", "detail": "security.fips: denied"}
+        assert value["pending_updates"]["reason"] == "not_collected"
+
+    def test_numbers_and_lists_stay_what_they_are(self) -> None:
+        """0 is neither null nor a time; an empty list is one; true is no number."""
+        value = self._value(host_facts("exchange-2016-cu7-on-2012-r2", hotfixes=Known((), NOW)))
+
+        assert value["windows"]["service_pack"] == _known(0)
+        assert value["hotfixes"] == _known([])
+        assert value["reboot"]["cbs"] == _known(True)  # noqa: FBT003
+        assert value["schannel"]["protocols"]["TLS 1.2"]["server"] == {
+            "enabled": _known(1),
+            "disabled_by_default": _known(0),
+        }
+        assert value["cipher_suites"]["policy"] == _known(None)
+        assert value["exchange"]["roles"]["value"][0] == "CafeRole"
+
+    def test_sessions_and_peers(self) -> None:
+        """By side; the peers in the document only, most sessions first."""
+        smtp = self._value(host_facts("exchange-2013-cu23-on-2012-r2"))["smtp"]
+
+        assert smtp["server"]["value"]["sessions"] == {"TLS 1.0": 3, "TLS 1.2": 2}
+        assert smtp["server"]["value"]["peers"][0] == {
+            "protocol": "TLS 1.0",
+            "address": "203.0.113.77",
+            "sessions": 3,
+        }
+        assert smtp["client"]["value"]["truncated"] is False
+
+    def test_stored_certificates_are_shown_like_those_on_the_wire(self) -> None:
+        """With the thumbprint that bindings name them by; one that nobody can read has its reason."""
+        unreadable = StoredCertificate("ab" * 20, Missing(Reason.BAD_DOCUMENT, "no certificate"))
+        stored = StoredCertificate("cd" * 20, Known(certificate(), NOW))
+        first, second = self._value(host_facts(certificates=Known((stored, unreadable), NOW)))["certificates"]["value"]
+
+        on_the_wire = _endpoint(endpoint_facts().after_scan(scan(), DAY))["certificates"]["value"][0]["certificates"][0]
+        assert first == {"thumbprint": "cd" * 20, "certificate": _known(on_the_wire)}
+        assert second["certificate"] == {"state": "unknown", "reason": "bad_document", "detail": "no certificate"}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_every_machine_s_facts_are_made_of_what_json_has(machine: str) -> None:
+    """No enumerations, tuples or views: what is written is what was there."""
+    made = document(fleet(server_snapshot(host=host_facts(machine))))
+
+    assert json.loads(json.dumps(made, allow_nan=False)) == made
 
 
 @pytest.mark.parametrize("connections", [0, 3])

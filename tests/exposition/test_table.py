@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from exporter.exposition.table import tables
-from exporter.facts import NOT_WANTED, EndpointFacts, Fact, Known, Missing, Protocol, Reason
+from exporter.exposition.table import _restart, tables
+from exporter.facts import NOT_WANTED, REBOOT_KINDS, EndpointFacts, Fact, HostFacts, Known, Missing, Protocol, Reason
 from exporter.rules.certificates import CERTIFICATES_SOUND
 from exporter.rules.cipher_suites import CIPHER_SUITES_RECOMMENDED
 from exporter.snapshot import Snapshot
@@ -27,6 +27,7 @@ from builders import (
     endpoint_facts,
     failed_scan,
     fleet,
+    host_facts,
     scan,
     server_snapshot,
 )
@@ -201,6 +202,151 @@ class TestCipherSuites:
         ]
 
 
+class TestHosts:
+    def _rows(self, *hosts: HostFacts) -> list[list[str]]:
+        servers = [server_snapshot(name=f"exch0{number}.test", host=host) for number, host in enumerate(hosts, 1)]
+        return _section(_show(fleet(*servers)), "Hosts")
+
+    def test_each_host_has_a_row(self) -> None:
+        """Exchange, Windows, .NET, the newest update, whether a restart is pending, and when it was asked."""
+        assert self._rows(host_facts(simulation=""), host_facts("domain-controller-on-2008-r2", simulation="")) == [
+            ["exch01.test", "15.1.2507.61", "Server 2016", "528049", "2025-10-21", "no", "2027-01-15"],
+            ["exch02.test", "none", "Server 2008 R2", "none", "2017-07-18", "no", "2027-01-15"],
+        ]
+
+    def test_a_simulated_host_says_so(self) -> None:
+        """It is none that runs anywhere."""
+        ((server, _, windows, *_),) = self._rows(host_facts())
+
+        assert (server, windows) == ("exch01.test (simulated)", "Server 2016")
+
+    @pytest.mark.parametrize(
+        ("caption", "shown"),
+        [
+            ("Microsoft Windows Server 2025 Datacenter", "Server 2025"),
+            ("Microsoft Windows Server 2012 R2 Standard", "Server 2012 R2"),
+            ("Microsoft\N{REGISTERED SIGN} Windows Server\N{REGISTERED SIGN} 2008 Standard", "Server 2008"),
+            ("Microsoft Windows Server 2008 R2 Enterprise ", "Server 2008 R2"),
+            ("Microsoft Hyper-V Server 2019", "Server 2019"),
+            ("Microsoft Windows 11 Enterprise", "Microsoft Windows 11 Enterprise"),
+            ("Microsoft Windows Server Datacenter", "Microsoft Windows Server Datacenter"),
+        ],
+    )
+    def test_windows_is_called_as_people_call_it(self, caption: str, shown: str) -> None:
+        """The edition takes room and means nothing here; what is no such server keeps its name."""
+        host = host_facts(simulation="")
+        ((_, _, windows, *_),) = self._rows(replace(host, windows=replace(host.windows, caption=Known(caption, NOW))))
+
+        assert windows == shown
+
+    @pytest.mark.parametrize("width", [80, 100, 120])
+    def test_the_name_is_in_one_piece(self, width: int) -> None:
+        """To be searched for and copied; the other cells fold."""
+        name = "exch2016a.hanoi.contoso.test"
+        text = _show(fleet(server_snapshot(name=name, host=host_facts("exchange-2016-cu7-on-2012-r2"))), width)
+
+        assert re.search(rf"^ ?{re.escape(name)} \(simulated\) ", text[text.index("Hosts") :], re.MULTILINE)
+
+    def test_who_awaits_a_restart(self) -> None:
+        """Each that asks for it."""
+        ((*_, restart, _),) = self._rows(host_facts("exchange-2016-cu7-on-2012-r2"))
+
+        assert restart == "cbs, update exe, file rename"
+
+    @pytest.mark.parametrize(
+        ("pending", "shown", "style"),
+        [
+            ((), "no", ""),
+            (("file_rename",), "file rename", "dim"),
+            (("cbs",), "cbs", "yellow"),
+            (("windows_update", "file_rename"), "windows update, file rename", "yellow"),
+        ],
+    )
+    def test_files_to_be_replaced_mean_little(self, pending: tuple[str, ...], shown: str, style: str) -> None:
+        """Printer drivers and virus scanners leave them behind all the time: alone they are no warning."""
+        cell = _restart(host_facts(reboot={kind: Known(kind in pending, NOW) for kind in REBOOT_KINDS}))
+
+        assert (cell.plain, cell.style) == (shown, style)
+
+    def test_what_is_unknown_has_its_reason(self) -> None:
+        """In its place; the rest of the row is there."""
+        host, denied = host_facts(simulation=""), Missing(Reason.ACCESS_DENIED, "denied")
+        changed = replace(host, exchange=replace(host.exchange, build=denied), hotfixes=denied)
+        changed = replace(changed, dotnet=replace(host.dotnet, release=Missing(Reason.WRONG_REGISTRY_TYPE, "")))
+
+        assert self._rows(changed) == [
+            [
+                *("exch01.test", "? access_denied", "Server 2016", "? wrong_registry_type"),
+                *("? access_denied", "no", "2027-01-15"),
+            ]
+        ]
+
+    @pytest.mark.parametrize("known", [(), ("file_rename", "cbs")], ids=["nothing", "two kinds"])
+    def test_whether_a_restart_is_pending_may_be_unknown(self, known: tuple[str, ...]) -> None:
+        """Where somebody may ask for it of whom nothing is known, nobody can say that none does."""
+        denied = Missing(Reason.ACCESS_DENIED, "denied")
+        reboot = {kind: Known(value=False, at=NOW) if kind in known else denied for kind in REBOOT_KINDS}
+        ((*_, restart, _),) = self._rows(host_facts(reboot=reboot))
+
+        assert restart == "? access_denied"
+
+    def test_who_asks_for_a_restart_counts_whatever_else_is_unknown(self) -> None:
+        """One is enough."""
+        denied = Missing(Reason.ACCESS_DENIED, "denied")
+        reboot = {kind: Known(value=True, at=NOW) if kind == "cbs" else denied for kind in REBOOT_KINDS}
+        ((*_, restart, _),) = self._rows(host_facts(reboot=reboot))
+
+        assert restart == "cbs"
+
+    def test_each_fact_that_could_not_be_read_has_a_line(self) -> None:
+        """Once, however many facts it keeps from being known; not what nobody asked the script for."""
+        denied = Missing(Reason.ACCESS_DENIED, "security: denied")
+        odd = Missing(Reason.WRONG_REGISTRY_TYPE, "exchange.build: [b]")
+        host = host_facts(fips=denied, hotfixes=denied, pending_updates=Missing(Reason.NOT_COLLECTED, "not asked"))
+        text = _show(fleet(server_snapshot(host=replace(host, exchange=replace(host.exchange, build=odd)))))
+
+        assert [line.rstrip() for line in text.splitlines() if line.startswith("? ")] == [
+            "? exch01.test wrong_registry_type: exchange.build: [b]",
+            "? exch01.test access_denied: security: denied",
+        ]
+
+    def test_servers_without_endpoints_have_no_empty_table_of_versions(self) -> None:
+        """Their hosts alone."""
+        text = _show(fleet(server_snapshot(host=host_facts(), ports=())))
+
+        assert "Versions accepted" not in text
+        assert text.startswith("\nHosts")
+
+    def test_a_missing_host_has_a_line(self) -> None:
+        """With its reason, below those that are known."""
+        missing = server_snapshot(name="exch02.test", host=Missing(Reason.OTHER_HOST, "it is about exch03.test"))
+        text = _show(fleet(server_snapshot(host=host_facts()), missing))
+
+        assert "? exch02.test host: other_host: it is about exch03.test" in text
+        assert [row[0] for row in _section(text, "Hosts")] == ["exch01.test (simulated)"]
+
+    def test_where_none_is_known_there_is_no_empty_table(self) -> None:
+        """The reasons alone."""
+        text = _show(fleet(server_snapshot(host=Missing(Reason.FILE_UNREADABLE, "a.txt: No such file or directory"))))
+
+        assert "? exch01.test host: file_unreadable: a.txt: No such file or directory" in text
+        assert "Hosts" not in text
+
+    def test_servers_that_nobody_asks_are_left_out(self) -> None:
+        """No title, no question mark."""
+        text = _show(fleet(server_snapshot(endpoint_facts())))
+
+        assert "Hosts" not in text
+        assert "host:" not in text
+
+    def test_what_a_host_says_is_shown_literally(self) -> None:
+        """Whatever it looks like."""
+        host = host_facts(simulation="")
+        ((_, _, windows, *_),) = self._rows(replace(host, windows=replace(host.windows, caption=Known("[red]x", NOW))))
+
+        assert windows == "[red]x"
+
+
 class TestWhatIsMissing:
     @pytest.mark.parametrize("reason", [Reason.DEADLINE, Reason.WORKER_DIED, Reason.CONTRADICTORY])
     def test_a_failed_scan_gives_its_reason(self, reason: Reason) -> None:
@@ -323,7 +469,8 @@ def test_any_width_will_do(width: int) -> None:
         endpoint_facts("??????", 587).after_scan(failed_scan(), DAY),
         closed_endpoint(143, "optional"),
     )
-    text = _show(fleet(server_snapshot(*facts)), width)
+    hosts = (host_facts("exchange-2016-cu7-on-2012-r2"), Missing(Reason.FILE_UNREADABLE, "/a/long/path: no such file"))
+    text = _show(fleet(server_snapshot(*facts), *(server_snapshot(host=host) for host in hosts)), width)
 
     assert text.count("\n") > 20
     if width >= 20:

@@ -140,6 +140,82 @@ def test_a_file_that_could_not_be_read_is_tried_again(tmp_path: Path) -> None:
     assert _names(discovery.look().targets) == ["exch01.test"]
 
 
+class TestFactsFile:
+    def test_it_is_relative_to_the_target_file(self, tmp_path: Path) -> None:
+        """Wherever the configuration is. It stands for a week; it is a setting and no label."""
+        (tmp_path / "sites").mkdir()
+        _write(
+            tmp_path / "sites" / "hanoi.yml",
+            "- targets: [exch01.test]\n  labels: {site: hanoi, __facts_file__: facts/exch01.txt}\n"
+            "- targets: [exch02.test]\n  labels: {site: hanoi}",
+        )
+
+        first, second = _discovery(tmp_path, "sites/*.yml").look().targets
+
+        assert (first.facts_file, first.facts_max_age) == (str(tmp_path / "sites/facts/exch01.txt"), 7 * 86400)
+        assert (second.facts_file, second.facts_max_age) == ("", 0.0)
+        assert dict(first.labels) == dict(second.labels) == {"site": "hanoi"}
+
+    def test_an_absolute_path_is_where_it_says(self, tmp_path: Path) -> None:
+        """As in the configuration."""
+        group = {"targets": ["exch01.test"], "labels": {"__facts_file__": "/srv/facts/exch01.txt"}}
+        _write(tmp_path / "a.json", json.dumps([group]))
+
+        (target,) = _discovery(tmp_path).look().targets
+
+        assert target.facts_file == "/srv/facts/exch01.txt"
+
+    def test_another_path_is_another_target(self, tmp_path: Path) -> None:
+        """The refresh loop compares what it had with what it gets."""
+        discovery = _discovery(tmp_path)
+        _write(tmp_path / "a.yml", "- targets: [exch01.test]\n  labels: {__facts_file__: a.txt}")
+        before = discovery.look().targets
+        _write(tmp_path / "a.yml", "- targets: [exch01.test]\n  labels: {__facts_file__: b.txt}")
+
+        (after,) = discovery.look().targets
+
+        assert (after,) != before
+        assert after.facts_file == str(tmp_path / "b.txt")
+
+    @pytest.mark.parametrize("address", ["10.0.0.1", "fd00::25"])
+    def test_an_address_has_none(self, tmp_path: Path, address: str) -> None:
+        """A document says the host's name. As the address to connect to it is good."""
+        _write(tmp_path / "a.yml", f"- targets: ['{address}']\n  labels: {{__facts_file__: a.txt}}")
+        refused = _discovery(tmp_path).look()
+        _write(
+            tmp_path / "a.yml",
+            f"- targets: [exch01.test]\n  labels: {{__facts_file__: a.txt, __address__: '{address}'}}",
+        )
+
+        assert f"facts_file needs the server's name, and {address} is an address" in str(refused.errors[0])
+        assert refused.targets == ()
+        assert _discovery(tmp_path).look().errors == ()
+
+    def test_nor_has_a_path_that_is_none(self, tmp_path: Path) -> None:
+        """The label is named by what it sets."""
+        _write(tmp_path / "a.yml", '- targets: [exch01.test]\n  labels: {__facts_file__: "a\\0b"}')
+
+        (error,) = _discovery(tmp_path).look().errors
+
+        assert "[0].targets[0]: facts_file.path: " in str(error)
+
+    def test_an_empty_one_is_none(self, tmp_path: Path) -> None:
+        """As every label is to Prometheus."""
+        _write(tmp_path / "a.yml", '- targets: [exch01.test]\n  labels: {__facts_file__: ""}')
+
+        (target,) = _discovery(tmp_path).look().targets
+
+        assert (target.facts_file, dict(target.labels)) == ("", {})
+
+    def test_its_age_cannot_be_said(self, tmp_path: Path) -> None:
+        """Only the configuration has a place for it."""
+        _write(tmp_path / "a.yml", "- targets: [exch01.test]\n  labels: {__facts_max_age__: 2d}")
+
+        (error,) = _discovery(tmp_path).look().errors
+
+        assert "reserved label name: __facts_max_age__" in str(error)
+
+
 def test_a_folder_with_brackets_is_a_folder(tmp_path: Path) -> None:
     """Only what the configuration says is a pattern."""
     folder = tmp_path / "[etc]"

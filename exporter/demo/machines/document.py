@@ -29,7 +29,8 @@ _VIEWS: Final = {"native": "SOFTWARE", "wow": r"SOFTWARE\Wow6432Node"}
 _PROTOCOLS: Final = ("SSL 2.0", "SSL 3.0", "TLS 1.0", "TLS 1.1", "TLS 1.2", "TLS 1.3", "DTLS 1.0", "DTLS 1.2")
 _FILES: Final = ("ws2_32.dll", "schannel.dll", "winhttp.dll", "webio.dll", "win32k.sys")
 _PACKAGES: Final = re.compile(
-    "Package_for_(RollupFix|KB(3161949|2973337|3154517|3154518|3154519|3154520|3080079|4019276|4074621|3140245))~"
+    "Package_for_(RollupFix|KB(3161949|2973337|3154517|3154518|3154519|3154520|3080079|4019276|4074621|3140245))~",
+    re.IGNORECASE,
 )
 
 
@@ -101,6 +102,7 @@ def _windows(windows: VirtualWindows, registry: Registry) -> dict[str, Any]:
     system = windows.wmi["Win32_OperatingSystem"][0]
     key = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion"
     return {
+        "build": _value(registry, key, "CurrentBuild"),
         "ubr": _value(registry, key, "UBR"),
         "installation_type": _value(registry, key, "InstallationType"),
         "caption": system["Caption"],

@@ -27,6 +27,7 @@ _NAMES: Final = frozenset(
     {
         "description", "role", "windows", "level", "host", "fqdn", "ubr", "elevated", "up_days", "exchange", "dotnet",
         "schannel", "hotfixes", "packages", "files", "registry", "certificates", "logs", "pending_updates", "errors",
+        "sccm",
     }
 )  # fmt: skip
 
@@ -105,7 +106,9 @@ def _wmi(description: Mapping[str, Any], windows: Mapping[str, Any]) -> dict[str
         {"HotFixID": name, "InstalledOn": f"{_filetime(day):016x}" if hexadecimal and day else day}
         for name, day in description.get("hotfixes", {}).items()
     ]
-    return {"Win32_OperatingSystem": [system], "Win32_QuickFixEngineering": fixes}
+    # Configuration Manager's answer, where its client is installed.
+    client = {"CCM_ClientUtilities": [{"ReturnValue": 0, **description["sccm"]}]} if "sccm" in description else {}
+    return {"Win32_OperatingSystem": [system], "Win32_QuickFixEngineering": fixes, **client}
 
 
 def _filetime(day: str) -> int:

@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 _FOLDERS: Final = ("FrontEnd\\", "Hub\\", "Edge\\", "")
-_PROTOCOL: Final = re.compile(r"SP_PROT[_-]([A-Z0-9_]+)_(?:SERVER|CLIENT)")
-_NUMBER: Final = re.compile(r"TLS protocol ([0-9]+) ")
-_PEER: Final = re.compile(r'[^,]*,(?:"(?:[^"]|"")*"|[^,]*),[^,]*,[^,]*,[^,]*,([^,]+):[0-9]+,')
+_TIME: Final = re.compile(r".{10}T.{12}Z,")
+_SESSION: Final = re.compile(
+    r'[^,]*,(?:"(?:[^"]|"")*"|[^,]*),[^,]*,[^,]*,[^,]*,(?P<peer>[^,]*):[0-9]+,\*,'
+    r',?"?(?:TLS protocol )?'
+    r"(?:SP_PROT[_-](?P<name>[A-Z]{3,4}[0-9](?:_[0-9])?)_(?:SERVER|CLIENT)|(?P<number>[0-9]{1,10}) negotiation)"
+)
 _MOST: Final = 20
 """How many peers of each version are named."""
 
@@ -23,9 +26,10 @@ def usage(install_path: str | None, logs: Mapping[str, str], side: str) -> dict[
     directories = [rf"{install_path}\TransportRoles\Logs\{each}ProtocolLog\{side}" for each in _FOLDERS]
     found = {each: [text for path, text in logs.items() if _in(path, each)] for each in directories if install_path}
     texts = [text for there in found.values() for text in there]
-    lines = [line for text in texts for line in text.split("\r\n") if "," in line[1:] and line[0] not in "#,"]
-    times = [line.partition(",")[0] for line in lines]
-    sessions = [(match[1], line) for line in lines if (match := _PROTOCOL.search(line) or _NUMBER.search(line))]
+    lines = [line for text in texts for line in text.split("\r\n") if _TIME.match(line)]
+    times = [line[:24] for line in lines]
+    matches = [match for line in lines if (match := _SESSION.match(line))]
+    sessions = [(match["name"] or match["number"], match["peer"]) for match in matches]
     return {
         "directories": [each for each, there in found.items() if there],
         "files": len(texts),
@@ -45,7 +49,7 @@ def _in(path: str, directory: str) -> bool:
 
 def _peers(sessions: list[tuple[str, str]]) -> list[dict[str, Any]]:
     """The remote addresses with most sessions first, so many of each version."""
-    counted = Counter((protocol, match[1]) for protocol, line in sessions if (match := _PEER.match(line)))
+    counted = Counter(sessions)
     named: Counter[str] = Counter()
     peers = []
     for (protocol, address), number in sorted(counted.items(), key=lambda item: (-item[1], item[0])):

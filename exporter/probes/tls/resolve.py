@@ -1,7 +1,7 @@
 """Names to addresses, without ever keeping the exporter waiting.
 
-The system's resolver (hosts file, search list and all) blocks and cannot be cancelled. Each lookup gets a daemon
-thread: one that hangs delays neither another lookup nor the end of the process, as a thread of a pool would.
+The system's resolver (hosts file, search list and all) blocks and cannot be cancelled: each lookup gets a thread that
+nothing waits for.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-import threading
-from collections.abc import Callable
 from typing import Final
+
+from exporter.threads import DaemonThreads, TooManyThreadsError
 
 MAX_ADDRESSES: Final = 8
 """Addresses of one name that are used at most."""
@@ -29,7 +29,7 @@ class Resolver:
 
     def __init__(self) -> None:
         self._slots = asyncio.Semaphore(_MAX_LOOKUPS)
-        self._threads = 0
+        self._threads = DaemonThreads(_MAX_THREADS)
 
     async def resolve(self, host: str, timeout: float) -> tuple[str, ...]:
         """The addresses of a host in the system's order of preference (RFC 6724); an address is its own answer.
@@ -52,38 +52,15 @@ class Resolver:
             raise ResolveError(f"{host}: {error.strerror}") from error
 
     def _start_lookup(self, host: str) -> asyncio.Future[tuple[str, ...]]:
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[tuple[str, ...]] = loop.create_future()
-        if self._threads >= _MAX_THREADS:
-            raise OSError(0, f"the resolver does not answer, {self._threads} lookups hang")
-
-        def report(found: tuple[str, ...] | OSError) -> None:
-            self._threads -= 1
-            if answer.done():  # nobody waits any more
-                return
-            if isinstance(found, OSError):
-                answer.set_exception(found)
-            else:
-                answer.set_result(found)
-
-        def post(found: tuple[str, ...] | OSError) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(report, found)
-
-        self._threads += 1
         try:
-            threading.Thread(target=_look_up, args=(host, post), name=f"resolve {host}", daemon=True).start()
-        except RuntimeError as error:  # the process is at its limit of threads
-            report(OSError(0, str(error)))
-        return answer
+            return self._threads.start(f"resolve {host}", lambda: _look_up(host))
+        except TooManyThreadsError as error:
+            raise OSError(0, f"the resolver does not answer: {error}") from error
 
 
-def _look_up(host: str, post: Callable[[tuple[str, ...] | OSError], None]) -> None:
+def _look_up(host: str) -> tuple[str, ...]:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        post(error)
     except UnicodeError as error:  # a name that IDNA cannot encode
-        post(OSError(0, str(error)))
-    else:
-        post(tuple(dict.fromkeys(str(entry[4][0]) for entry in found))[:MAX_ADDRESSES])
+        raise OSError(0, str(error)) from error
+    return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))[:MAX_ADDRESSES]

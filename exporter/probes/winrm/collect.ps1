@@ -19,12 +19,24 @@ Set-StrictMode -Version 2.0
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
 $ScriptVersion = '1.0.0'
+# An -OutFile that cannot be is better known before than after.
+if ($OutFile -ne '') { $OutFile = $ExecutionContext.SessionState.Path.GetUnresolvedProviderPathFromPSPath($OutFile) }
 
 #region access: everything that touches Windows
 
 function Open-RegistryKey([string]$path) {
-    # As the .NET call has it: "/" may be part of a name, and $null is a key that is not there.
-    [Microsoft.Win32.Registry]::LocalMachine.OpenSubKey($path)
+    # As the .NET call has it: "/" may be part of a name. $null is a key that is not there; but .NET says so of most
+    # failures as well, which the key above shows.
+    $key = [Microsoft.Win32.Registry]::LocalMachine.OpenSubKey($path)
+    $last = $path.LastIndexOf([char]92)
+    if ($null -eq $key -and $last -gt 0) {
+        $above = Open-RegistryKey ($path.Substring(0, $last))
+        if ($null -ne $above) {
+            try { $listed = $above.GetSubKeyNames() -contains $path.Substring($last + 1) } finally { $above.Close() }
+            if ($listed) { throw 'the key is there and cannot be opened: ' + $path }
+        }
+    }
+    $key
 }
 
 function Test-RegistryKey([string]$path) {
@@ -54,8 +66,11 @@ function Get-RegistryData([string]$path, [string]$valueName) {
 }
 
 function Get-WmiRows([string]$class, [string[]]$properties) {
-    # psbase: PowerShell's own view of these objects makes dates of some texts, in its own way.
-    foreach ($object in @(Get-WmiObject -Class $class)) {
+    # With a time limit, which Get-WmiObject has not: broken providers hang. psbase: PowerShell's own view of these
+    # objects makes dates of some texts, in its own way.
+    $searcher = [wmisearcher]('SELECT * FROM ' + $class)
+    $searcher.Options.Timeout = [TimeSpan]::FromSeconds(120)
+    foreach ($object in $searcher.Get()) {
         $row = New-Map
         foreach ($property in $properties) { $row.Add($property, $object.psbase.GetPropertyValue($property)) }
         $row
@@ -66,7 +81,15 @@ function Test-SccmReboot {
     # $null where Configuration Manager's client is not installed.
     if (@(Get-WmiObject -Namespace 'root' -Class '__NAMESPACE' -Filter 'Name="ccm"').Count -eq 0) { return $null }
     $answer = Invoke-WmiMethod -Namespace 'root\ccm\clientSDK' -Class 'CCM_ClientUtilities' -Name 'DetermineIfRebootPending'
+    if ($null -eq $answer -or $answer.ReturnValue -ne 0) { throw 'DetermineIfRebootPending does not say' }
     [bool]($answer.RebootPending -or $answer.IsHardRebootPending)
+}
+
+function Get-WindowsFolder {
+    # Not from the environment, which may say anything; and a wrong folder has no files.
+    $system = [Environment]::SystemDirectory
+    if ($system.LastIndexOf([char]92) -le 0) { throw 'the Windows folder is not known' }
+    $system.Substring(0, $system.LastIndexOf([char]92))
 }
 
 function Get-FileNumbers([string]$path) {
@@ -74,7 +97,11 @@ function Get-FileNumbers([string]$path) {
     try { [void][System.IO.File]::GetAttributes($path) }
     catch { if (Test-NotFound $_) { return $null } else { throw $_.Exception } }
     $version = [System.Diagnostics.FileVersionInfo]::GetVersionInfo($path)
-    '{0}.{1}.{2}.{3}' -f $version.FileMajorPart, $version.FileMinorPart, $version.FileBuildPart, $version.FilePrivatePart
+    $numbers = $version.FileMajorPart, $version.FileMinorPart, $version.FileBuildPart, $version.FilePrivatePart
+    # .NET says 0.0.0.0 of a file that it cannot read.
+    $dotted = $numbers -join '.'
+    if ($dotted -eq '0.0.0.0') { throw 'the version cannot be read: ' + $path }
+    $dotted
 }
 
 function Get-StoreCertificates {
@@ -87,7 +114,9 @@ function Get-StoreCertificates {
 
 function Get-UpdatesToInstall {
     $session = New-Object -ComObject 'Microsoft.Update.Session'
-    foreach ($update in @($session.CreateUpdateSearcher().Search('IsInstalled=0 and IsHidden=0').Updates)) {
+    $result = $session.CreateUpdateSearcher().Search('IsInstalled=0 and IsHidden=0')
+    if ($result.ResultCode -ne 2) { throw 'the search for updates ended with result code ' + $result.ResultCode }
+    foreach ($update in $result.Updates) {
         $row = New-Map
         $row.Add('title', [string]$update.Title)
         $row.Add('kb', @(foreach ($id in $update.KBArticleIDs) { 'KB' + $id }))
@@ -102,9 +131,9 @@ function Get-LogFiles([string]$directory) {
 }
 
 function Open-LogFile([string]$path) {
-    # Exchange goes on writing meanwhile.
+    # Exchange may go on writing and deleting meanwhile.
     $mode, $access = [System.IO.FileMode]::Open, [System.IO.FileAccess]::Read
-    New-Object -TypeName System.IO.FileStream -ArgumentList $path, $mode, $access, ([System.IO.FileShare]::ReadWrite)
+    New-Object -TypeName System.IO.FileStream -ArgumentList $path, $mode, $access, ([System.IO.FileShare]'ReadWrite, Delete')
 }
 
 function Get-HostNames {
@@ -125,7 +154,7 @@ function Test-Administrator {
 
 function Test-Redirected {
     # A 32-bit process on a 64-bit Windows is shown another SOFTWARE key and another System32.
-    [IntPtr]::Size -eq 4 -and $null -ne $env:PROCESSOR_ARCHITEW6432
+    [IntPtr]::Size -eq 4 -and $null -ne [Environment]::GetEnvironmentVariable('PROCESSOR_ARCHITEW6432')
 }
 
 #endregion
@@ -135,8 +164,11 @@ function New-Map {
 }
 
 function Get-Cause($record) {
-    # The innermost exception: PowerShell wraps those of .NET's methods.
+    # The innermost exception: PowerShell wraps those of .NET's methods, and those that -ErrorAction makes an end of.
     $exception = $record.Exception
+    if ($exception -is [System.Management.Automation.ActionPreferenceStopException]) {
+        $exception = $exception.ErrorRecord.Exception
+    }
     while ($null -ne $exception.InnerException) { $exception = $exception.InnerException }
     $exception
 }
@@ -152,6 +184,10 @@ function Get-Failure($record) {
     if ('COMException', 'ManagementException' -contains $type.Name) {
         # E_ACCESSDENIED, WBEM_E_ACCESS_DENIED
         $denied = -2147024891, -2147217405 -contains [int]$cause.ErrorCode
+    }
+    if ($type.Name -eq 'CryptographicException') {
+        $code = [System.Runtime.InteropServices.Marshal]::GetHRForException($cause)
+        $denied = -2147024891, 5 -contains $code
     }
     $failure = New-Map
     if ($denied) { $failure.Add('kind', 'access_denied') } else { $failure.Add('kind', 'error') }
@@ -186,14 +222,20 @@ function Add-Section([string]$sectionName, [scriptblock]$sectionBody) {
 }
 
 function Add-Item([string]$itemName, [scriptblock]$itemBody) {
-    try { $itemValue = & $itemBody; $sectionItems.Add($itemName, $itemValue) }
+    try { $itemValue = & $itemBody; Add-Value $itemName $itemValue }
     catch { $sectionErrors.Add($itemName, (Get-Failure $_)) }
 }
 
 function Add-List([string]$itemName, [scriptblock]$itemBody) {
     # What a block puts out one by one: none and one are lists as well.
-    try { $itemValue = @(& $itemBody); $sectionItems.Add($itemName, $itemValue) }
+    try { $itemValue = @(& $itemBody); Add-Value $itemName $itemValue }
     catch { $sectionErrors.Add($itemName, (Get-Failure $_)) }
+}
+
+function Add-Value([string]$itemName, $itemValue) {
+    # What has no JSON must cost its item here, and not the document at the end.
+    Write-Json (New-Object -TypeName System.Text.StringBuilder) $itemValue 0
+    $sectionItems.Add($itemName, $itemValue)
 }
 
 # Registry values, with their types
@@ -202,10 +244,15 @@ function Get-Value([string]$path, [string]$valueName) {
     $raw = Get-RegistryData $path $valueName
     if ($null -eq $raw) { return $null }
     $data = $raw['data']
+    if ($null -eq $data -and $raw['kind'] -ne 'Unknown') { throw 'the value cannot be read: ' + $valueName }
     $type = 'other'
     switch -exact ($raw['kind']) {
-        # .NET reads 0xFFFFFFFF as -1.
-        'DWord' { $type = 'REG_DWORD'; $data = [BitConverter]::ToUInt32([BitConverter]::GetBytes([int]$data), 0) }
+        # .NET reads 0xFFFFFFFF as -1, and more than four bytes as another type, which has no form here.
+        'DWord' {
+            if ($data -isnot [int]) { throw 'a REG_DWORD of another size: ' + $valueName }
+            $type = 'REG_DWORD'
+            $data = [BitConverter]::ToUInt32([BitConverter]::GetBytes($data), 0)
+        }
         'QWord' { $type = 'REG_QWORD'; $data = [BitConverter]::ToUInt64([BitConverter]::GetBytes([long]$data), 0) }
         'String' { $type = 'REG_SZ'; $data = [string]$data }
         'ExpandString' { $type = 'REG_EXPAND_SZ'; $data = [string]$data }
@@ -254,8 +301,9 @@ function Get-Exchange {
     # Of 2013 and newer, else of 2010: the version in the names of its keys, and its folder; $null where there is none.
     foreach ($versionKey in 'v15', 'v14') {
         $value = Get-Value "SOFTWARE\Microsoft\ExchangeServer\$versionKey\Setup" 'MsiInstallPath'
-        if ($null -eq $value -or [string]$value['value'] -eq '') { continue }
-        return @{ key = $versionKey; folder = ([string]$value['value']).TrimEnd('\') }
+        if ($null -eq $value) { continue }
+        if ($value['type'] -ne 'REG_SZ' -or $value['value'] -eq '') { throw "MsiInstallPath of $versionKey is no folder" }
+        return @{ key = $versionKey; folder = $value['value'].TrimEnd('\') }
     }
     return $null
 }
@@ -274,39 +322,40 @@ function Read-SmtpLogs([string[]]$directories, [long]$limit) {
     }
     $tally = @{ files = 0; bytes = [long]0; truncated = $false; from = ''; until = ''; sessions = @{}; peers = @{} }
     foreach ($file in @($files | Sort-Object -Property LastWriteTimeUtc -Descending)) {
-        Read-SmtpLog $file.FullName $limit $tally
+        if ($tally['bytes'] -ge $limit) { $tally['truncated'] = $true } else { Read-SmtpLog $file.FullName $limit $tally }
     }
     $log = New-Map
     $log.Add('directories', $found)
     foreach ($each in 'files', 'bytes', 'truncated') { $log.Add($each, $tally[$each]) }
     foreach ($each in 'from', 'until') {
-        if ($tally[$each] -eq '') { $log.Add($each, $null) } else { $log.Add($each, $tally[$each]) }
+        if ($tally[$each].Length -eq 0) { $log.Add($each, $null) } else { $log.Add($each, $tally[$each]) }
     }
     $sessions = New-Map
-    foreach ($protocol in @($tally['sessions'].Keys | Sort-Object)) { $sessions.Add($protocol, $tally['sessions'][$protocol]) }
+    foreach ($entry in @($tally['sessions'].GetEnumerator() | Sort-Object -Property Key)) {
+        $sessions.Add($entry.Key, $entry.Value)
+    }
     $log.Add('sessions', $sessions)
     $log.Add('peers', @(Get-TopPeers $tally['peers']))
     $log
 }
 
 function Read-SmtpLog([string]$path, [long]$limit, $tally) {
-    # The end of the file, as far as the limit lets.
-    $stream = Open-LogFile $path
+    # The end of the file, as far as the limit lets. Exchange deletes old ones, and this may be one of them.
+    try { $stream = Open-LogFile $path }
+    catch { if (Test-NotFound $_) { return } else { throw $_.Exception } }
     try {
-        $left = $limit - $tally['bytes']
-        $skip = [Math]::Max([long]0, $stream.Length - $left)
+        $skip = [Math]::Max([long]0, $stream.Length - $limit + $tally['bytes'])
         if ($skip -gt 0) { $tally['truncated'] = $true }
-        if ($left -le 0) { return }
         $tally['files'] += 1
         $tally['bytes'] += $stream.Length - $skip
         [void]$stream.Seek($skip, [System.IO.SeekOrigin]::Begin)
         $reader = New-Object -TypeName System.IO.StreamReader -ArgumentList $stream
         if ($skip -gt 0) { [void]$reader.ReadLine() }
         while ($null -ne ($line = $reader.ReadLine())) {
-            $comma = $line.IndexOf(',')
-            if ($comma -le 0 -or $line[0] -eq '#') { continue }
-            $time = $line.Substring(0, $comma)
-            if ($tally['from'] -eq '' -or [string]::CompareOrdinal($time, $tally['from']) -lt 0) { $tally['from'] = $time }
+            # 2026-11-22T08:00:00.123Z, and not what a crash left behind.
+            if ($line.Length -lt 25 -or $line[10] -ne 'T' -or $line[23] -ne 'Z' -or $line[24] -ne ',') { continue }
+            $time = $line.Substring(0, 24)
+            if ($tally['from'].Length -eq 0 -or [string]::CompareOrdinal($time, $tally['from']) -lt 0) { $tally['from'] = $time }
             if ([string]::CompareOrdinal($time, $tally['until']) -gt 0) { $tally['until'] = $time }
             if ($line.Contains('TLS protocol ') -or $line.Contains('SP_PROT')) { Add-Session $line $tally }
         }
@@ -315,22 +364,21 @@ function Read-SmtpLog([string]$path, [long]$limit, $tally) {
 }
 
 function Add-Session([string]$line, $tally) {
-    # A protocol that Exchange has no name for is written as its number.
-    if ($line -cmatch 'SP_PROT[_-]([A-Z0-9_]+)_(SERVER|CLIENT)' -or $line -cmatch 'TLS protocol ([0-9]+) ') {
-        $protocol = $matches[1]
-    }
-    else { return }
+    # date-time,connector-id,session-id,sequence-number,local-endpoint,remote-endpoint,event,data,context: the event is *,
+    # which is Exchange's own word, and data or context begins so. What a client says is another event. A protocol that
+    # Exchange has no name for is written as its number.
+    $fields = '^[^,]*,("([^"]|"")*"|[^,]*),[^,]*,[^,]*,[^,]*,([^,]*):[0-9]+,\*,'
+    $words = ',?"?(TLS protocol )?(SP_PROT[_-]([A-Z]{3,4}[0-9](_[0-9])?)_(SERVER|CLIENT)|([0-9]{1,10}) negotiation)'
+    if (-not ($line -cmatch ($fields + $words))) { return }
+    if ($null -ne $matches[6]) { $protocol = $matches[6] } else { $protocol = $matches[9] }
     $tally['sessions'][$protocol] = 1 + [int]$tally['sessions'][$protocol]
-    # date-time,connector-id,session-id,sequence-number,local-endpoint,remote-endpoint,...
-    if ($line -cmatch '^[^,]*,("([^"]|"")*"|[^,]*),[^,]*,[^,]*,[^,]*,([^,]+):[0-9]+,') {
-        $peer = $protocol + ' ' + $matches[3]
-        $tally['peers'][$peer] = 1 + [int]$tally['peers'][$peer]
-    }
+    $peer = $protocol + ' ' + $matches[3]
+    $tally['peers'][$peer] = 1 + [int]$tally['peers'][$peer]
 }
 
 function Get-TopPeers($peers) {
     $places = @{}
-    foreach ($peer in @($peers.Keys | Sort-Object -Property @{ Expression = { -$peers[$_] } }, @{ Expression = { $_ } })) {
+    foreach ($peer in @($peers.Keys | Sort-Object -Property @{ Expression = { 0 - $peers[$_] } }, @{ Expression = { $_ } })) {
         $protocol, $address = $peer.Split(' ')
         $places[$protocol] = 1 + [int]$places[$protocol]
         if ($places[$protocol] -gt 20) { continue }
@@ -402,6 +450,7 @@ $schannel = "$control\SecurityProviders\SCHANNEL"
 
 Add-Section 'windows' {
     $key = 'SOFTWARE\Microsoft\Windows NT\CurrentVersion'
+    Add-Item 'build' { Get-Value $key 'CurrentBuild' }
     Add-Item 'ubr' { Get-Value $key 'UBR' }
     Add-Item 'installation_type' { Get-Value $key 'InstallationType' }
     $properties = 'Caption', 'Version', 'ServicePackMajorVersion', 'ProductType', 'LastBootUpTime'
@@ -437,9 +486,10 @@ Add-Section 'dotnet' {
     Add-Item 'release' { Get-Value "$setup\v4\Full" 'Release' }
     Add-Item 'v35' { Get-Values "$setup\v3.5" 'Install', 'SP', 'Version' }
     Add-Item 'clr2_system_dll' {
+        $framework = (Get-WindowsFolder) + '\Microsoft.NET\Framework'
         $folders = New-Map
-        $folders.Add('native', (Get-File "$env:windir\Microsoft.NET\Framework64\v2.0.50727\System.dll"))
-        $folders.Add('wow', (Get-File "$env:windir\Microsoft.NET\Framework\v2.0.50727\System.dll"))
+        $folders.Add('native', (Get-File "${framework}64\v2.0.50727\System.dll"))
+        $folders.Add('wow', (Get-File "$framework\v2.0.50727\System.dll"))
         $folders
     }
     Add-Item 'switches' {
@@ -469,7 +519,7 @@ Add-Section 'servicing' {
     Add-List 'packages' {
         $key = "$currentVersion\Component Based Servicing\Packages"
         foreach ($package in @(Get-RegistryKeyNames $key)) {
-            if ($package -cmatch $wanted) {
+            if ($package -match $wanted) {
                 $row = Get-Values "$key\$package" 'CurrentState', 'InstallTimeHigh', 'InstallTimeLow'
                 $row.Insert(0, 'name', $package)
                 $row
@@ -480,7 +530,7 @@ Add-Section 'servicing' {
 
 Add-Section 'files' {
     foreach ($file in 'ws2_32.dll', 'schannel.dll', 'winhttp.dll', 'webio.dll', 'win32k.sys') {
-        Add-Item $file { Get-File "$env:windir\System32\$file" }
+        Add-Item $file { Get-File ((Get-WindowsFolder) + '\System32\' + $file) }
     }
 }
 
@@ -588,14 +638,21 @@ $powershell.Add('bits', [IntPtr]::Size * 8)
 $powershell.Add('redirected', (Test-Redirected))
 $options = New-Map
 $options.Add('pending_updates', [bool]$PendingUpdates)
-$options.Add('usage_megabytes', $UsageMegabytes)
+$options.Add('usage_megabytes', [Math]::Max(0, $UsageMegabytes))
 $document = New-Map
 $document.Add('schema_version', 1)
 $document.Add('script_version', $ScriptVersion)
 $document.Add('collected_at', [DateTime]::UtcNow.ToString('yyyy-MM-ddTHH:mm:ssZ', $culture))
-$document.Add('host', (Get-HostNames))
+try { $hostNames = Get-HostNames }
+catch {
+    $hostNames = New-Map
+    $hostNames.Add('name', [Environment]::MachineName)
+    $hostNames.Add('fqdn', [Environment]::MachineName)
+}
+try { $elevated = Test-Administrator } catch { $elevated = $null }
+$document.Add('host', $hostNames)
 $document.Add('powershell', $powershell)
-$document.Add('elevated', (Test-Administrator))
+$document.Add('elevated', $elevated)
 $document.Add('options', $options)
 $document.Add('sections', $sections)
 
@@ -607,8 +664,12 @@ if ($OutFile -eq '') {
     [Console]::Out.Write($output)
 }
 else {
-    $target = $ExecutionContext.SessionState.Path.GetUnresolvedProviderPathFromPSPath($OutFile)
-    [System.IO.File]::WriteAllText("$target.new", $output, [System.Text.Encoding]::ASCII)
-    [System.IO.File]::Delete($target)
-    [System.IO.File]::Move("$target.new", $target)
+    # Whole or not at all, where the file system can; never in place, where somebody might read half of it.
+    [System.IO.File]::WriteAllText("$OutFile.new", $output, [System.Text.Encoding]::ASCII)
+    try { [System.IO.File]::Replace("$OutFile.new", $OutFile, "$OutFile.old") }
+    catch {
+        [System.IO.File]::Delete($OutFile)
+        [System.IO.File]::Move("$OutFile.new", $OutFile)
+    }
+    [System.IO.File]::Delete("$OutFile.old")
 }

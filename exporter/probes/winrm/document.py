@@ -31,7 +31,7 @@ def read_document(output: bytes, server: str) -> Fact[HostFacts]:
 
     Returns:
         The facts, as old as the document's own clock says; or why it cannot be used as a whole: *bad_document*,
-        *other_host*.
+        *other_host*, *redirected*.
     """
     try:
         document = _load(output)
@@ -45,15 +45,18 @@ def read_document(output: bytes, server: str) -> Fact[HostFacts]:
             return Missing(Reason.BAD_DOCUMENT, fact.detail)
     if not is_host(server, name.value, fqdn.value):
         return Missing(Reason.OTHER_HOST, f"it is about {fqdn.value} ({name.value}), not about {server}")
+    redirected = top.inside("powershell").read("redirected", values.boolean)
+    if isinstance(redirected, Known) and redirected.value:
+        return Missing(Reason.REDIRECTED, "the script ran in a 32-bit PowerShell on a 64-bit Windows, and read nothing")
     return Known(_facts(document, clock.value, name.value, fqdn.value), clock.value)
 
 
 def is_host(server: str, name: str, fqdn: str) -> bool:
     """Whether a configured name is a host's: its full name; or the first part where one of the two has no more."""
-    wanted, full = (each.lower().removesuffix(".") for each in (server, fqdn))
+    wanted, full = (each.lower().removesuffix(".") for each in (server, fqdn or name))
     if "." in wanted and "." in full:
         return wanted == full
-    return wanted.split(".")[0] in {full.split(".")[0], name.lower()}
+    return wanted.split(".")[0] == full.split(".")[0]
 
 
 class _UnusableError(Exception):
@@ -66,12 +69,15 @@ def _load(output: bytes) -> dict[str, Any]:
         document = json.loads(text, object_pairs_hook=_object, parse_constant=Odd, parse_int=_integer)
     except RecursionError as error:
         raise _UnusableError("it is nested too deeply") from error
+    except json.JSONDecodeError as error:
+        near = text[max(0, error.pos - 30) : error.pos + 10]
+        raise _UnusableError(f"not JSON: {error.msg} near {printable(near)}") from error
     except ValueError as error:
         raise _UnusableError(f"not JSON: {printable(str(error))}") from error
     if not isinstance(document, dict):
         raise _UnusableError("not a JSON object")
     version = document.get("schema_version")
-    if version != SCHEMA_VERSION or isinstance(version, bool):
+    if version != SCHEMA_VERSION or type(version) is not int:
         raise _UnusableError(f"schema version {printable(repr(version))}, and this exporter reads {SCHEMA_VERSION}")
     return document
 
@@ -88,7 +94,9 @@ def _decode(output: bytes) -> str:
 def _between_the_lines(text: str) -> str:
     """The document, without the line breaks that a console may have put into it: JSON proper needs none."""
     begins = [match.end() for match in re.finditer(f"{BEGIN}[ \t]*(?=[\r\n])", text)]
-    ends = [match.start() for match in re.finditer(f"(?<=[\r\n]){END}", text)]
+    ends = [match.start() for match in re.finditer(f"[\r\n][ \t]*{END}", text)]
+    if not text.strip():
+        raise _UnusableError("it is empty")
     if not begins:
         raise _UnusableError(f"no line {BEGIN}: nothing that the collector script printed, or its end alone")
     if len(begins) > 1 or len(ends) > 1:
@@ -120,8 +128,8 @@ def _facts(document: dict[str, Any], at: float, name: str, fqdn: str) -> HostFac
         fqdn=fqdn,
         collected_at=at,
         script_version=_text(top, "script_version"),
-        simulation=_text(top, "simulation"),
-        elevated=top.read("elevated", values.boolean),
+        simulation=_text(top, "simulation") or ("yes" if document.get("simulation") else ""),
+        elevated=top.read("elevated", values.optional(values.boolean)),
         windows=sections.windows(section(every, "windows")),
         exchange=sections.exchange(section(every, "exchange")),
         dotnet=sections.dotnet(section(every, "dotnet")),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import stat
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from exporter.facts import UNSEEN, Fact, HostFacts, Known, Missing, Reason
+from exporter.facts import UNSEEN, Fact, HostFacts, Missing, Reason
 from exporter.files import stamp
 from exporter.probes.winrm.document import MAX_BYTES, read_document
 
@@ -21,7 +22,7 @@ class FactsFile:
     """What a facts file held when it was read last.
 
     Attributes:
-        stamp: what would change with its content; None where there was no such file.
+        stamp: what would change with its content; None where it could not be read.
         facts: what it says, however old, or why it cannot be used.
     """
 
@@ -39,29 +40,48 @@ def look(path: Path, server: str, before: FactsFile) -> FactsFile:
     Args:
         path: the file.
         server: the configured name, which the host must have.
-        before: what the last look found.
+        before: what the last look found; returned as it is when nothing else is found now.
     """
     now = stamp(path)
     if now is not None and now == before.stamp:
         return before
     try:
-        output = _read(path)
+        found = FactsFile(now, read_document(_read(path), server))
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        return FactsFile(now, Missing(Reason.FILE_UNREADABLE, f"{path}: {reason}"))
-    return FactsFile(now, _not_ahead(read_document(output, server)))
+        found = FactsFile(None, Missing(Reason.FILE_UNREADABLE, getattr(error, "strerror", None) or str(error)))
+    if isinstance(found.facts, Missing):
+        found = replace(found, facts=_of(path, found.facts))
+    return before if found == before else found
+
+
+def standing(path: Path, facts: Fact[HostFacts], now: float, max_age: float) -> Fact[HostFacts]:
+    """The facts while they stand: not from the future, and by their own clock not older than ``max_age`` seconds."""
+    if isinstance(facts, Missing):
+        return facts
+    collected = f"collected at {datetime.fromtimestamp(facts.at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    if facts.at > now + _AHEAD:
+        return _of(path, Missing(Reason.BAD_DOCUMENT, f"{collected}, which is to come: one of the clocks is wrong"))
+    if now - facts.at > max_age:
+        return _of(path, Missing(Reason.STALE, f"{collected}, older than max_age"))
+    return facts
+
+
+def not_read(path: Path, why: str) -> FactsFile:
+    """What is known of a file that takes too long to read, as on a network file system whose server is gone."""
+    return FactsFile(None, _of(path, Missing(Reason.DEADLINE, why)))
+
+
+def _of(path: Path, missing: Missing) -> Missing:
+    return Missing(missing.reason, f"{path}: {missing.detail}")
 
 
 def _read(path: Path) -> bytes:
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError("not a regular file")  # reading a pipe would wait for ever
-    with path.open("rb") as file:
+    with open(path, "rb", opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("not a regular file")
         return file.read(MAX_BYTES + 1)
 
 
-def _not_ahead(facts: Fact[HostFacts]) -> Fact[HostFacts]:
-    now = time.time()
-    if isinstance(facts, Known) and facts.at > now + _AHEAD:
-        ahead = f"its clock is {facts.at - now:.0f} s ahead, and {_AHEAD:.0f} s is the limit"
-        return Missing(Reason.BAD_DOCUMENT, ahead)
-    return facts
+def _without_waiting(path: str, flags: int) -> int:
+    """Opening a pipe waits for somebody who writes into it."""
+    return os.open(path, flags | os.O_NONBLOCK)

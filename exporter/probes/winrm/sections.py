@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -58,7 +60,16 @@ _LOGGED: Final = {
     "TLS1_1": Protocol.TLS_1_1,
     "TLS1_2": Protocol.TLS_1_2,
     "TLS1_3": Protocol.TLS_1_3,
+    # As numbers: schannel.h's SP_PROT_…_SERVER, and …_CLIENT.
+    **dict.fromkeys(("4", "8"), Protocol.SSL_2_0),
+    **dict.fromkeys(("16", "32"), Protocol.SSL_3_0),
+    **dict.fromkeys(("64", "128"), Protocol.TLS_1_0),
+    **dict.fromkeys(("256", "512"), Protocol.TLS_1_1),
+    **dict.fromkeys(("1024", "2048"), Protocol.TLS_1_2),
+    **dict.fromkeys(("4096", "8192"), Protocol.TLS_1_3),
 }
+_LINES: Final = ((10240, (10, 0)), (9600, (6, 3)), (9200, (6, 2)), (7600, (6, 1)), (6001, (6, 0)))
+"""From which build on Windows' version has which first two numbers."""
 _FAILURES: Final = {"access_denied": Reason.ACCESS_DENIED, "redirected": Reason.REDIRECTED}
 
 
@@ -113,6 +124,8 @@ def section(document: Place, name: str) -> Place:
         return there
     errors = whole.inside("errors")
     reasons = {each: _error(errors, each) for each in errors.held}
+    if errors.failure is not None and errors.failure.reason is Reason.BAD_DOCUMENT:
+        reasons["*"] = errors.failure
     return Place(whole.path, there.at, there.held, reasons)
 
 
@@ -128,18 +141,29 @@ def windows(place: Place) -> Windows:
     """The section of that name."""
     return Windows(
         caption=place.read("caption", values.text),
-        version=place.read("version", values.version),
+        version=_windows_version(place),
         service_pack=place.read("service_pack", values.number),
-        product_type=place.read("product_type", values.number),
+        product_type=place.read("product_type", values.one_of(1, 2, 3)),
         last_boot=place.read("last_boot", values.wmi_time),
         ubr=place.read("ubr", values.dword),
         installation_type=place.read("installation_type", values.registry_text),
     )
 
 
+def _windows_version(place: Place) -> Fact[Version]:
+    """As WMI says it; where it does not, the build number in the registry tells the rest."""
+    version = place.read("version", values.version)
+    build = place.read("build", values.registry_text)
+    if isinstance(version, Known) or isinstance(build, Missing) or not re.fullmatch("[0-9]{1,9}", build.value or ""):
+        return version
+    number = int(build.value or 0)
+    line = next((line for first, line in _LINES if number >= first), None)
+    return version if line is None else Known((*line, number), place.at)
+
+
 def exchange(place: Place) -> Exchange:
     """The section of that name."""
-    key_name = place.read("version_key", optional(values.text))
+    key_name = place.read("version_key", optional(values.one_of("v15", "v14")))
     return Exchange(
         installed=_derived(key_name, lambda name: name is not None),
         build=_exchange_build(key_name, place),
@@ -153,7 +177,9 @@ def _exchange_build(key_name: Fact[str | None], place: Place) -> Fact[Version | 
     build = place.read("exsetup", optional(values.file_version))
     if isinstance(key_name, Missing):
         return key_name
-    if isinstance(build, Known) and build.value is None and key_name.value is not None:
+    if key_name.value is None:
+        return Known(None, key_name.at)
+    if isinstance(build, Known) and build.value is None:
         return Missing(Reason.NOT_COLLECTED, f"exchange: {key_name.value} is installed, but has no ExSetup.exe")
     return build
 
@@ -198,9 +224,12 @@ def servicing(place: Place) -> Fact[tuple[Package, ...]]:
     """The section of that name."""
 
     def package(value: Any) -> Package:
-        high, low = (key(f"InstallTime{part}", values.dword)(value) for part in ("High", "Low"))
-        installed_at = values.install_time(high, low, place.at)
-        return Package(key("name", values.text)(value), key("CurrentState", values.dword)(value), installed_at)
+        row = Place("servicing.packages", place.at, values.mapping(value))
+        high, low = (row.read(f"InstallTime{part}", values.dword) for part in ("High", "Low"))
+        installed_at = None
+        if isinstance(high, Known) and isinstance(low, Known):
+            installed_at = values.install_time(high.value, low.value, place.at)
+        return Package(key("name", values.text)(value), row.read("CurrentState", values.dword), installed_at)
 
     return place.read("packages", items(package))
 
@@ -321,9 +350,14 @@ def bindings(place: Place) -> Fact[tuple[Binding, ...]]:
     """Of the section ``certificates``, what HTTP.sys uses."""
 
     def binding(value: Any) -> Binding:
-        name = key("HostnamePort", values.registry_text)(value) or key("binding", values.text)(value)
-        thumbprint = key("SslCertHash", values.registry_hash)(value) or ""
-        return Binding(name, thumbprint, key("SslCertStoreName", values.registry_text)(value) or "MY")
+        row = Place("certificates.bindings", place.at, values.mapping(value))
+        named = row.read("HostnamePort", values.registry_text)
+        by_host = named.value if isinstance(named, Known) else None
+        return Binding(
+            name=by_host or key("binding", values.text)(value),
+            thumbprint=row.read("SslCertHash", values.registry_hash),
+            store=row.read("SslCertStoreName", values.registry_text),
+        )
 
     return place.read("bindings", items(binding))
 
@@ -340,16 +374,28 @@ def remote_desktop(place: Place) -> RemoteDesktop:
 
 def smtp(place: Place) -> Mapping[Side, Fact[SmtpUsage]]:
     """The section ``usage``: a receive connector is a server, a send connector a client."""
-    return _frozen({Side.SERVER: place.read("receive", _usage), Side.CLIENT: place.read("send", _usage)})
+    return _frozen({Side.SERVER: _logged(place, "receive"), Side.CLIENT: _logged(place, "send")})
+
+
+def _logged(place: Place, name: str) -> Fact[SmtpUsage]:
+    """Logs without a line say nothing: they may be somewhere else, or switched off."""
+    usage = place.read(name, _usage)
+    if isinstance(usage, Known) and usage.value.since is None:
+        return Missing(Reason.NOT_COLLECTED, f"{place.path}.{name}: no line in protocol logs where they usually are")
+    return usage
 
 
 def _usage(value: Any) -> SmtpUsage:
-    counted = {
-        values.text(token): values.number(count) for token, count in key("sessions", values.mapping)(value).items()
-    }
+    sessions: Counter[Protocol] = Counter()
+    others: Counter[str] = Counter()
+    for token, count in key("sessions", values.mapping)(value).items():
+        if token in _LOGGED:
+            sessions[_LOGGED[token]] += values.number(count)
+        else:
+            others[printable(token)] += values.number(count)
     return SmtpUsage(
-        sessions=_frozen({_LOGGED[token]: count for token, count in counted.items() if token in _LOGGED}),
-        others=_frozen({token: count for token, count in counted.items() if token not in _LOGGED}),
+        sessions=_frozen(sessions),
+        others=_frozen(others),
         peers=key("peers", items(_peer))(value),
         since=key("from", optional(values.log_time))(value),
         until=key("until", optional(values.log_time))(value),

@@ -45,6 +45,7 @@ def _shown(value: object) -> str:
 
 
 _SHOWN: Final = 60
+_FILE_NUMBERS: Final = 4
 
 
 def text(value: Any) -> str:
@@ -79,12 +80,16 @@ def mapping(value: Any) -> Mapping[str, Any]:
     return value
 
 
+MAX_ITEMS: Final = 10_000
+"""Items of an array that are read; more than any host has of anything."""
+
+
 def items(read: Reader[T]) -> Reader[tuple[T, ...]]:
     """A JSON array, each of whose items is what ``read`` reads."""
 
     def read_all(value: Any) -> tuple[T, ...]:
-        if not isinstance(value, list):
-            raise WrongValueError("an array", value)
+        if not isinstance(value, list) or len(value) > MAX_ITEMS:
+            raise WrongValueError(f"an array of at most {MAX_ITEMS}", value)
         return tuple(map(read, value))
 
     return read_all
@@ -108,15 +113,21 @@ def key(name: str, read: Reader[T]) -> Reader[T]:
 
 
 def version(value: Any) -> Version:
-    """A version: two to four numbers with dots between them."""
-    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9}){1,3}", value):
+    """A version: three or four numbers with dots between them."""
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9}){2,3}", value):
         raise WrongValueError("a version", value)
-    return tuple(map(int, value.split(".")))
+    numbers = tuple(map(int, value.split(".")))
+    if not any(numbers):  # what Windows says of a file whose version it cannot read
+        raise WrongValueError("a version", value)
+    return numbers
 
 
 def file_version(value: Any) -> Version:
-    """The version of a file."""
-    return key("version", version)(value)
+    """The version of a file: four numbers."""
+    numbers = key("version", version)(value)
+    if len(numbers) != _FILE_NUMBERS:
+        raise WrongValueError("a file's version", value)
+    return numbers
 
 
 # Times, all as Unix time in seconds
@@ -134,12 +145,24 @@ def clock(value: Any) -> float:
 
 def log_time(value: Any) -> float:
     """The date-time field of a protocol log."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{5,20}Z", value):
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{12}Z", value):
         try:
             return _of_our_days(datetime.fromisoformat(value))
         except ValueError:
             pass
     raise WrongValueError("a time of a protocol log", value)
+
+
+def one_of(*allowed: T) -> Reader[T]:
+    """One of these values."""
+
+    def read(value: Any) -> T:
+        for each in allowed:
+            if value == each and type(value) is type(each):
+                return each
+        raise WrongValueError(f"one of {', '.join(map(str, allowed))}", value)
+
+    return read
 
 
 def wmi_time(value: Any) -> float:
@@ -214,8 +237,8 @@ def registry_text(value: Any) -> str | None:
 
 
 def registry_hash(value: Any) -> str | None:
-    """A REG_BINARY, in lower-case hexadecimal; None where there is no value."""
-    return _registry(value, "a REG_BINARY", {"REG_BINARY": lambda data: binary(data).hex()})
+    """A REG_BINARY, in lower-case hexadecimal; None where there is no value, or nothing in it."""
+    return _registry(value, "a REG_BINARY", {"REG_BINARY": lambda data: binary(data).hex() or None})
 
 
 def names_in_order(value: Any) -> tuple[str, ...] | None:
@@ -238,11 +261,11 @@ def binary(value: Any) -> bytes:
 def _registry(value: Any, wanted: str, readers: Mapping[str, Reader[T]]) -> T | None:
     if value is None:
         return None
-    kind = key("type", text)(value)
+    kind = key("type", _raw_text)(value)
     data = mapping(value).get("value")
     if kind in readers:
         return readers[kind](data)
-    raise WrongValueError(wanted, Odd(f"{kind} {_shown(data)}"), Reason.WRONG_REGISTRY_TYPE)
+    raise WrongValueError(wanted, Odd(f"{printable(kind)} {_shown(data)}"), Reason.WRONG_REGISTRY_TYPE)
 
 
 def _within_dword(value: Any) -> int:
