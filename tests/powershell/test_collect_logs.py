@@ -88,6 +88,8 @@ class TestLogLines:
     BRIEF = logged(
         r"2026-11-22T12:00:00.000Z,VM\Default,08DB,4,10.0.0.1:25,192.0.2.1:1025,*,,SP_PROT_TLS1_2_SERVER",
         r"2026-11-22T12:00:01.000Z,VM\Default,08DB,4,10.0.0.1:25,192.0.2.1:1025,*,SP_PROT_TLS1_0_SERVER,",
+        r"2026-11-22T12:00:02.000Z,VM\Default,08DB,4,10.0.0.1:25,192.0.2.1:1025,*,SP_PROT_TLS1_1_SERVER.evil.test,names",
+        r"2026-11-22T12:00:03.000Z,VM\Default,08DB,4,10.0.0.1:25,192.0.2.1:1025,*,4096 negotiation@evil.test,Zone",
     )
 
     def test_sessions_are_counted_by_token(self) -> None:
@@ -113,7 +115,7 @@ class TestLogLines:
         assert (found["sessions"], found["peers"]) == ({}, [])
 
     def test_the_version_alone_is_enough(self) -> None:
-        """In data or in context."""
+        """In data or in context, where it stands by itself."""
         assert receive(self.BRIEF)["sessions"] == {"TLS1_0": 1, "TLS1_2": 1}
 
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 _FOLDERS: Final = ("FrontEnd\\", "Hub\\", "Edge\\", "")
-_TIME: Final = re.compile(r".{10}T.{12}Z,")
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z,")
 _SESSION: Final = re.compile(
     r'[^,]*,(?:"(?:[^"]|"")*"|[^,]*),[^,]*,[^,]*,[^,]*,(?P<peer>[^,]*):[0-9]+,\*,'
-    r',?"?(?:TLS protocol )?'
-    r"(?:SP_PROT[_-](?P<name>[A-Z]{3,4}[0-9](?:_[0-9])?)_(?:SERVER|CLIENT)|(?P<number>[0-9]{1,10}) negotiation)"
+    r',?"?(?:(?:TLS protocol )?SP_PROT[_-](?P<name>[A-Z]{3,4}[0-9](?:_[0-9])?)_(?:SERVER|CLIENT)(?:[ ",]|$)'
+    r"|TLS protocol (?P<number>[0-9]{1,10}) )"
 )
 _MOST: Final = 20
 """How many peers of each version are named."""

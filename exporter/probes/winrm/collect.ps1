@@ -19,7 +19,7 @@ Set-StrictMode -Version 2.0
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
 $ScriptVersion = '1.0.0'
-# An -OutFile that cannot be is better known before than after.
+# Where .NET, which knows no PowerShell folder, will find it.
 if ($OutFile -ne '') { $OutFile = $ExecutionContext.SessionState.Path.GetUnresolvedProviderPathFromPSPath($OutFile) }
 
 #region access: everything that touches Windows
@@ -352,8 +352,8 @@ function Read-SmtpLog([string]$path, [long]$limit, $tally) {
         $reader = New-Object -TypeName System.IO.StreamReader -ArgumentList $stream
         if ($skip -gt 0) { [void]$reader.ReadLine() }
         while ($null -ne ($line = $reader.ReadLine())) {
-            # 2026-11-22T08:00:00.123Z, and not what a crash left behind.
-            if ($line.Length -lt 25 -or $line[10] -ne 'T' -or $line[23] -ne 'Z' -or $line[24] -ne ',') { continue }
+            # Not what a crash left behind.
+            if (-not ($line -cmatch '\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z,')) { continue }
             $time = $line.Substring(0, 24)
             if ($tally['from'].Length -eq 0 -or [string]::CompareOrdinal($time, $tally['from']) -lt 0) { $tally['from'] = $time }
             if ([string]::CompareOrdinal($time, $tally['until']) -gt 0) { $tally['until'] = $time }
@@ -365,12 +365,13 @@ function Read-SmtpLog([string]$path, [long]$limit, $tally) {
 
 function Add-Session([string]$line, $tally) {
     # date-time,connector-id,session-id,sequence-number,local-endpoint,remote-endpoint,event,data,context: the event is *,
-    # which is Exchange's own word, and data or context begins so. What a client says is another event. A protocol that
-    # Exchange has no name for is written as its number.
+    # and data or context begins with the words, which no client can say there. A protocol that Exchange has no name for
+    # is written as its number.
     $fields = '^[^,]*,("([^"]|"")*"|[^,]*),[^,]*,[^,]*,[^,]*,([^,]*):[0-9]+,\*,'
-    $words = ',?"?(TLS protocol )?(SP_PROT[_-]([A-Z]{3,4}[0-9](_[0-9])?)_(SERVER|CLIENT)|([0-9]{1,10}) negotiation)'
+    $named = '(TLS protocol )?SP_PROT[_-]([A-Z]{3,4}[0-9](_[0-9])?)_(SERVER|CLIENT)([ ",]|$)'
+    $words = ',?"?(' + $named + '|TLS protocol ([0-9]{1,10}) )'
     if (-not ($line -cmatch ($fields + $words))) { return }
-    if ($null -ne $matches[6]) { $protocol = $matches[6] } else { $protocol = $matches[9] }
+    if ($null -ne $matches[6]) { $protocol = $matches[6] } else { $protocol = $matches[10] }
     $tally['sessions'][$protocol] = 1 + [int]$tally['sessions'][$protocol]
     $peer = $protocol + ' ' + $matches[3]
     $tally['peers'][$peer] = 1 + [int]$tally['peers'][$peer]
@@ -664,12 +665,20 @@ if ($OutFile -eq '') {
     [Console]::Out.Write($output)
 }
 else {
-    # Whole or not at all, where the file system can; never in place, where somebody might read half of it.
+    # Never in place, where somebody might read half of it; and the old one goes only when the new one is there.
     [System.IO.File]::WriteAllText("$OutFile.new", $output, [System.Text.Encoding]::ASCII)
-    try { [System.IO.File]::Replace("$OutFile.new", $OutFile, "$OutFile.old") }
+    try { [System.IO.File]::Replace("$OutFile.new", $OutFile, "$OutFile.old", $true) }
     catch {
-        [System.IO.File]::Delete($OutFile)
-        [System.IO.File]::Move("$OutFile.new", $OutFile)
+        # There is none yet, or the file system cannot replace.
+        if ([System.IO.File]::Exists($OutFile)) {
+            [System.IO.File]::Delete("$OutFile.old")
+            [System.IO.File]::Move($OutFile, "$OutFile.old")
+        }
+        try { [System.IO.File]::Move("$OutFile.new", $OutFile) }
+        catch {
+            if ([System.IO.File]::Exists("$OutFile.old")) { [System.IO.File]::Move("$OutFile.old", $OutFile) }
+            throw $_.Exception
+        }
     }
-    [System.IO.File]::Delete("$OutFile.old")
+    try { [System.IO.File]::Delete("$OutFile.old") } catch { $null = $_ }
 }
