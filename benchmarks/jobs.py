@@ -17,7 +17,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 PROMETHEUS: Final = {
@@ -236,7 +238,47 @@ def plain_client(series: int) -> dict[str, Any]:
     return {"seconds": statistics.median(seconds)}
 
 
-_JOBS: Final = {job.__name__: job for job in (ours, sslscan, sslyze, our_scan, sslyze_scan, scrape, plain_client)}
+def facts_files(servers: int, seconds: float) -> dict[str, Any]:
+    """Read that many facts files, then watch them: CPU seconds of the first reading, CPU per second afterwards."""
+    from exporter import logs  # noqa: PLC0415 - other jobs must not pay for it
+    from exporter.config import parse_config  # noqa: PLC0415
+    from exporter.demo.machines import load  # noqa: PLC0415
+    from exporter.demo.machines.document import output  # noqa: PLC0415
+    from exporter.facts import Known  # noqa: PLC0415
+    from exporter.refresh import Refresh  # noqa: PLC0415
+    from exporter.rules import PROFILES  # noqa: PLC0415
+
+    logs.configure("warning", "logfmt")
+    machine = load("exchange-2016-cu23-on-2016")
+    printed = output(machine, datetime.now(UTC))
+
+    async def measure(folder: Path) -> dict[str, Any]:
+        watched = []
+        for name in (f"host{number:04}" for number in range(servers)):
+            (folder / name).write_text(printed.replace(machine.fqdn, f"{name}.bench.test"), encoding="ascii")
+            facts_file = {"path": str(folder / name)}
+            watched.append({"name": f"{name}.bench.test", "role": "none", "facts_file": facts_file})
+        cpu = _cpu_seconds()
+        refresh = Refresh(parse_config({"servers": watched}, PROFILES))
+        running = asyncio.create_task(refresh.run())
+        while not all(isinstance(each.facts.host, Known) for each in refresh.store.latest.servers):
+            await refresh.store.newer_than(refresh.store.latest)
+        first = _cpu_seconds() - cpu
+        await asyncio.sleep(5)
+        cpu = _cpu_seconds()
+        await asyncio.sleep(seconds)
+        steady = (_cpu_seconds() - cpu) / seconds
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        return {"first": first, "steady": steady, "bytes": len(printed)}
+
+    with TemporaryDirectory() as folder:
+        return asyncio.run(measure(Path(folder)))
+
+
+_JOBS: Final = {
+    job.__name__: job for job in (ours, sslscan, sslyze, our_scan, sslyze_scan, facts_files, scrape, plain_client)
+}
 
 if __name__ == "__main__":
     print(json.dumps(_JOBS[sys.argv[1]](**json.load(sys.stdin))))
