@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
@@ -135,22 +136,19 @@ def file_version(value: Any) -> Version:
 
 def clock(value: Any) -> float:
     """ISO 8601 in UTC, to the second: how the script writes the time."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", value):
-        try:
-            return _of_our_days(datetime.fromisoformat(value))
-        except ValueError:
-            pass
-    raise WrongValueError("a time like 2026-11-22T08:00:00Z", value)
+    return _iso_8601(value, "[0-9:]{8}", "a time like 2026-11-22T08:00:00Z")
 
 
 def log_time(value: Any) -> float:
-    """The date-time field of a protocol log."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{12}Z", value):
-        try:
+    """The date-time field of a protocol log: the same, to the millisecond."""
+    return _iso_8601(value, "[0-9:.]{12}", "a time of a protocol log")
+
+
+def _iso_8601(value: Any, time_of_day: str, wanted: str) -> float:
+    if isinstance(value, str) and re.fullmatch(f"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T{time_of_day}Z", value):
+        with contextlib.suppress(ValueError):
             return _of_our_days(datetime.fromisoformat(value))
-        except ValueError:
-            pass
-    raise WrongValueError("a time of a protocol log", value)
+    raise WrongValueError(wanted, value)
 
 
 def one_of(*allowed: T) -> Reader[T]:
@@ -169,11 +167,9 @@ def wmi_time(value: Any) -> float:
     """A CIM datetime: ``20261122080000.500000+060``, the last part in minutes (DMTF DSP0004)."""
     match = re.fullmatch(r"([0-9]{14})\.([0-9]{6})([+-][0-9]{3})", value) if isinstance(value, str) else None
     if match:
-        try:
+        with contextlib.suppress(ValueError, OverflowError):
             offset = timezone(timedelta(minutes=int(match[3])))
             return _of_our_days(datetime.strptime(match[1], "%Y%m%d%H%M%S").replace(tzinfo=offset))
-        except (ValueError, OverflowError):
-            pass
     raise WrongValueError("a WMI time", value)
 
 
