@@ -226,9 +226,8 @@ class Observer:
     async def read_facts_file(self, target: Target, before: FactsFile) -> FactsFile:
         """What the target's facts file holds now. One that hangs is left alone until it comes back."""
         key, path = (target.name, target.facts_file), Path(target.facts_file)
-        late = not_read(path, f"not read within {_FILE_TIMEOUT:g} s")
         if key in self._readings:
-            return late
+            return _late(path)
         async with self._file_slots:
             try:
                 reading = self._files.start(f"facts of {target.name}", lambda: look(path, target.name, before))
@@ -240,7 +239,7 @@ class Observer:
                 async with asyncio.timeout(_FILE_TIMEOUT):
                     return await asyncio.shield(reading)  # the time-out is ours, the reading goes on
             except TimeoutError:
-                return late
+                return _late(path)
 
     def _place(self, target: Target, port: Port, address: str) -> Place:
         return Place(target.name, address, port.number, port.service, self._client_name)
@@ -302,6 +301,10 @@ def _client_name() -> str:
     """What to call ourselves in EHLO: a name that looks like one, or an address literal (RFC 5321 4.1.4)."""
     name = socket.gethostname()
     return name if "." in name else "[127.0.0.1]"
+
+
+def _late(path: Path) -> FactsFile:
+    return not_read(path, f"not read within {_FILE_TIMEOUT:g} s")
 
 
 def _untried(missing: Missing) -> EndpointSweep:

@@ -51,11 +51,11 @@ def _server_info(server: ServerSnapshot) -> Iterator[Sample]:
 
 def _host_labels(host: HostFacts) -> tuple[str, ...]:
     """Exchange's name, which needs a table that is not there yet; its build, Windows' name and build, .NET Release."""
-    build, windows, release = host.exchange.build, host.windows.build, host.dotnet.release
+    build, name, windows, release = host.exchange.build, host.windows_name, host.windows.build, host.dotnet.release
     return (
         "",
         dotted(build.value) if isinstance(build, Known) and build.value else "",
-        host.windows_name.value if isinstance(host.windows_name, Known) else "",
+        name.value if isinstance(name, Known) else "",
         dotted(windows.value) if isinstance(windows, Known) else "",
         str(release.value) if isinstance(release, Known) and release.value is not None else "",
     )
@@ -75,14 +75,16 @@ def _reboot_pending(server: ServerSnapshot) -> Iterator[Sample]:
 
 def _windows_update(server: ServerSnapshot) -> Iterator[Sample]:
     for name, host in _host(server):
-        if isinstance(host.newest_update, Known):
-            yield (name,), host.newest_update.value
+        newest = host.newest_update
+        if isinstance(newest, Known):
+            yield (name,), newest.value
 
 
 def _tls_settings_info(server: ServerSnapshot) -> Iterator[Sample]:
     for name, host in _host(server):
-        if isinstance(host.settings_digest, Known):
-            yield (name, host.settings_digest.value), 1.0
+        digest = host.settings_digest
+        if isinstance(digest, Known):
+            yield (name, digest.value), 1.0
 
 
 def _smtp_sessions(server: ServerSnapshot) -> Iterator[Sample]:

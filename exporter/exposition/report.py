@@ -77,8 +77,12 @@ def _endpoint(facts: EndpointFacts, now: float) -> dict[str, Any]:
 def _known(fact: Fact[T_co], shown: Callable[[T_co], Any]) -> dict[str, Any]:
     """A fact that a scan found: its value, or why there is none."""
     if isinstance(fact, Missing):
-        return {"state": "unknown", "reason": fact.reason.value, "detail": fact.detail}
+        return _unknown(fact)
     return {"state": "known", "at": _time(fact.at), "value": shown(fact.value)}
+
+
+def _unknown(missing: Missing) -> dict[str, Any]:
+    return {"state": "unknown", "reason": missing.reason.value, "detail": missing.detail}
 
 
 def _chain(chain: CertificateChain) -> dict[str, Any]:
@@ -121,7 +125,7 @@ def _item(value: Any) -> Any:
         case Known():
             shown = {"state": "known", "value": _item(value.value)}
         case Missing():
-            shown = {"state": "unknown", "reason": value.reason.value, "detail": value.detail}
+            shown = _unknown(value)
         case Certificate():
             shown = _certificate(value)
         case float():
