@@ -17,9 +17,10 @@ import os
 import resource
 import signal
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Final
 
@@ -36,7 +37,7 @@ GRACE: Final = 0.5
 
 _DYING: Final = 2.0  # seconds that a child may take to end by itself once it has closed its output
 _ORPHANED: Final = 10.0  # seconds after a job's time-out when a child ends by itself, should the parent be gone
-_MAX_LINE: Final = 1 << 22  # bytes of an outcome; a scan's is below 100 kB
+_MAX_LINE: Final = 1 << 24  # bytes of an outcome; a scan's is below 100 kB, a host's 8 MB in base64 at most
 _READY: Final = b"ready\n"
 _OUT_OF_MEMORY: Final = 77  # an exit status that nothing else uses
 
@@ -66,13 +67,20 @@ class Workers:
         deaths: how often a child ended in the midst of a job, by the reason.
     """
 
-    def __init__(self, module: str, at_most: int, *, tasks: int = TASKS, idle: float = IDLE) -> None:
-        """Children that run ``module``, ``at_most`` of them at the same time."""
+    def __init__(
+        self, module: str, at_most: int, *, tasks: int = TASKS, idle: float = IDLE, tidy_up: float = 0.0
+    ) -> None:
+        """Children that run ``module``, ``at_most`` of them at the same time.
+
+        One whose job is abandoned, because the exporter ends, has ``tidy_up`` seconds to put away what it has open
+        elsewhere.
+        """
         self.deaths: Counter[Death] = Counter()
         self._module = module
         self._slots = asyncio.Semaphore(at_most)
         self._tasks = tasks
         self._idle = idle
+        self._tidy_up = tidy_up
         self._waiting: dict[_Child, asyncio.Task[None]] = {}
 
     async def run(self, job: bytes, timeout: float, patience: float | None = None) -> bytes:
@@ -95,6 +103,9 @@ class Workers:
                 return await child.do(job, timeout)
             except WorkerDied as death:
                 self.deaths[death.reason] += 1
+                raise
+            except asyncio.CancelledError:
+                await child.abandon(self._tidy_up)
                 raise
             finally:
                 if child.usable and child.done < self._tasks:
@@ -184,6 +195,12 @@ class _Child:
             return WorkerDied(Death.MEMORY, f"it needed more than {MEMORY >> 20} MB")
         return WorkerDied(otherwise, f"signal {-status}" if status < 0 else f"exit status {status}")
 
+    async def abandon(self, patience: float) -> None:
+        """Tell it that nobody waits for its job any more, and let it end by itself if it does so in time."""
+        if patience and self._process is not None and self.running:
+            self._process.terminate()
+            await self.end(patience)
+
     async def end(self, patience: float = 0.0) -> int:
         """Make sure that the process is gone, by itself or after ``patience`` seconds; its exit status."""
         if self._process is None:
@@ -232,8 +249,10 @@ def serve(do: Callable[[bytes, float], bytes]) -> None:
     output = os.dup(1)
     os.dup2(2, 1)  # what a library prints must not be taken for an outcome
     with os.fdopen(0, "rb") as jobs, os.fdopen(output, "wb") as outcomes:
+        gc.freeze()  # what was imported is no garbage, and looking through it for some takes longer than many a job
         outcomes.write(_READY)
         outcomes.flush()
+        signal.signal(signal.SIGTERM, _abandoned)
         for line in jobs:
             timeout, job = line.split(b" ", 1)
             signal.signal(signal.SIGALRM, _time_is_over)
@@ -251,3 +270,30 @@ def serve(do: Callable[[bytes, float], bytes]) -> None:
 def _time_is_over(number: int, _: object) -> None:
     signal.signal(number, signal.SIG_DFL)  # next time it is the end
     raise TimeoutError
+
+
+def _abandoned(number: int, _: object) -> None:
+    raise SystemExit(128 + number)  # wherever it is: what must be put away is in a finally
+
+
+class TimeIsUp(BaseException):
+    """The time of a `time_limit` is over. No library takes it for an error of its own, as it would a TimeoutError."""
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """In a child's job: raise `TimeIsUp` when this block takes longer. The job's own timer goes on afterwards."""
+
+    def over(_: int, __: object) -> None:
+        raise TimeIsUp
+
+    started = time.monotonic()
+    handler = signal.signal(signal.SIGALRM, over)
+    left, again = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - started), 0.001), again)

@@ -8,6 +8,7 @@ import gc
 import inspect
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ import pytest
 import uvloop
 
 from exporter import workers as workers_module
-from exporter.workers import Death, WorkerDied, Workers
+from exporter.workers import Death, TimeIsUp, WorkerDied, Workers, time_limit
 
 WORKER = "children.worker"
 BROKEN = "children.broken"
@@ -347,8 +348,12 @@ async def test_a_child_that_notices_its_deadline_by_itself_is_heard(
 
 
 @on_every_loop
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-async def test_a_child_that_is_killed_at_work_costs_that_job(children: Children, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "detail"), [(signal.SIGKILL, "signal 9"), (signal.SIGTERM, "exit status 143")], ids=["KILL", "TERM"]
+)
+async def test_a_child_that_is_killed_at_work_costs_that_job(
+    children: Children, number: signal.Signals, detail: str
+) -> None:
     async with pool(children) as workers:
         pid = await ask(workers, b"pid")
         job = asyncio.create_task(death_of(workers, b"sleep 600"))
@@ -356,7 +361,7 @@ async def test_a_child_that_is_killed_at_work_costs_that_job(children: Children,
         os.kill(pid, number)
         death = await job
 
-        assert (death.reason, death.detail) == (Death.DIED, f"signal {number}")
+        assert (death.reason, death.detail) == (Death.DIED, detail)
         assert workers.deaths == {Death.DIED: 1}
         assert await ask(workers, b"pid") != pid
 
@@ -481,7 +486,7 @@ async def test_large_jobs_and_outcomes_travel(children: Children) -> None:
 
 
 @on_every_loop
-@pytest.mark.parametrize("size", [5_000_000, 50_000_000])
+@pytest.mark.parametrize("size", [20_000_000, 50_000_000])
 async def test_an_outcome_beyond_all_bounds_is_not_taken(
     children: Children, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
@@ -604,6 +609,197 @@ async def test_a_cancellation_is_not_lost_to_an_outcome_that_comes_with_it(child
             if job.cancel():
                 with pytest.raises(asyncio.CancelledError):
                     await job
+
+
+# Jobs that are abandoned
+
+
+@asynccontextmanager
+async def tending(workers: Workers, folder: Path, seconds: float) -> AsyncIterator[asyncio.Task[bytes]]:
+    """A job under way, of which something must be put away, which takes so long."""
+    job = asyncio.create_task(workers.run(b"tend %s %.1f" % (bytes(folder), seconds), AMPLE))
+    await until((folder / "at work").exists)
+    yield job
+    with pytest.raises(asyncio.CancelledError):
+        await job
+
+
+@on_every_loop
+async def test_an_abandoned_job_may_put_away_what_it_has_open(children: Children, tmp_path: Path) -> None:
+    """The child gets the time for it, and is gone when its job is."""
+    async with pool(children, tidy_up=AMPLE) as workers:
+        async with tending(workers, tmp_path, 0.2) as job:
+            job.cancel()
+
+        assert (tmp_path / "put away").exists()
+        assert children() == set()
+        assert workers.deaths == {}, "this was not the child's doing"
+        assert await ask(workers, b"pid") in children()
+
+
+@on_every_loop
+async def test_putting_away_has_an_end(children: Children, tmp_path: Path) -> None:
+    """A child that takes longer is killed."""
+    async with pool(children, tidy_up=0.2) as workers:
+        async with tending(workers, tmp_path, 600) as job:
+            job.cancel()
+
+        assert children() == set()
+        assert not (tmp_path / "put away").exists()
+        assert workers.deaths == {}
+        assert await ask(workers, b"pid") in children()
+
+
+async def test_a_stopped_child_puts_nothing_away(children: Children, tmp_path: Path) -> None:
+    """It does not even hear of it, and is killed all the same."""
+    async with pool(children, tidy_up=0.2) as workers:
+        async with tending(workers, tmp_path, 0) as job:
+            os.kill(*children(), signal.SIGSTOP)
+            job.cancel()
+
+        assert children() == set()
+        assert not (tmp_path / "put away").exists()
+
+
+async def test_where_nothing_is_to_be_put_away_a_child_gets_no_time(children: Children, tmp_path: Path) -> None:
+    """It is killed at once."""
+    async with pool(children) as workers:
+        async with tending(workers, tmp_path, 0) as job:
+            job.cancel()
+
+        assert not (tmp_path / "put away").exists()
+
+
+@on_every_loop
+async def test_who_cannot_wait_for_that_cancels_again(children: Children, tmp_path: Path) -> None:
+    async with pool(children, tidy_up=AMPLE) as workers:
+        async with tending(workers, tmp_path, 600) as job:
+            job.cancel()
+            await asyncio.sleep(0.05)
+            assert not job.done()
+            job.cancel()
+
+        await until(lambda: children() == set())
+        assert not (tmp_path / "put away").exists()
+
+
+@on_every_loop
+async def test_abandoning_at_any_time_leaves_no_process(children: Children) -> None:
+    """While the child is started, gets ready, or works; all of them at the same time."""
+    workers = Workers(WORKER, 20, tidy_up=AMPLE)
+    jobs = [asyncio.create_task(ask(workers, b"sleep 600")) for _ in range(20)]
+    for wait, job in enumerate(jobs):
+        await asyncio.sleep(0 if wait < 10 else 0.02)
+        job.cancel()
+    outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+
+    assert {type(outcome) for outcome in outcomes} == {asyncio.CancelledError}
+    assert children() == set()
+    assert workers.deaths == {}
+
+
+async def test_the_children_of_many_abandoned_jobs_end_at_the_same_time(children: Children, tmp_path: Path) -> None:
+    """The exporter's end takes as long as the slowest of them, and not as long as all."""
+    async with pool(children, at_most=5, tidy_up=AMPLE) as workers:
+        folders = [tmp_path / str(number) for number in range(5)]
+        jobs = []
+        for folder in folders:
+            folder.mkdir()
+            jobs.append(asyncio.create_task(workers.run(b"tend %s 0.3" % bytes(folder), AMPLE)))
+        for folder in folders:
+            await until((folder / "at work").exists)
+        for job in jobs:
+            job.cancel()
+        await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+        await until(lambda: children() == set())
+
+        assert all((folder / "put away").exists() for folder in folders)
+        await asyncio.gather(*jobs, return_exceptions=True)
+
+
+# A limit within a job
+
+
+@pytest.fixture
+def peer() -> Iterator[socket.socket]:
+    """The end of a connection at whose other end nobody says anything; the timer and its handler stay as they were."""
+    handler = signal.getsignal(signal.SIGALRM)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours
+    assert signal.getsignal(signal.SIGALRM) is handler
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_a_limit_ends_what_blocks(peer: socket.socket) -> None:
+    with pytest.raises(TimeIsUp), time_limit(0.05):
+        peer.recv(1)
+
+
+def test_a_limit_is_no_error_that_a_library_would_handle(peer: socket.socket) -> None:
+    """Which would try again, or take it for a host that is silent."""
+    tries = 0
+    with pytest.raises(TimeIsUp), time_limit(0.05):
+        while True:
+            tries += 1
+            with suppress(Exception):
+                peer.recv(1)
+
+    assert tries == 1
+    assert not issubclass(TimeIsUp, Exception)
+
+
+def test_a_limit_that_is_kept_does_nothing(peer: socket.socket) -> None:
+    """Nor later."""
+    with time_limit(0.05):
+        pass
+    time.sleep(0.1)
+
+
+def test_what_is_raised_within_a_limit_comes_out(peer: socket.socket) -> None:
+    with pytest.raises(ValueError, match="a bug"), time_limit(0.05):
+        raise ValueError("a bug")
+    time.sleep(0.1)
+
+
+def test_a_limit_has_room_for_another(peer: socket.socket) -> None:
+    """The outer one ends what the inner one has left over."""
+    with pytest.raises(TimeIsUp), time_limit(0.3):
+        for _ in range(3):
+            with pytest.raises(TimeIsUp), time_limit(0.02):
+                peer.recv(1)
+            with time_limit(5):
+                pass
+        peer.recv(1)
+
+
+@pytest.mark.parametrize("seconds", ["5", "0.01"], ids=["kept", "exceeded"])
+@on_every_loop
+async def test_a_job_s_own_timer_goes_on_after_a_limit(children: Children, seconds: str) -> None:
+    """Whether the limit was kept or not; and the next job has a timer of its own."""
+    ended = {"5": b"in time", "0.01": b"time is up"}[seconds]
+    async with pool(children) as workers:
+        pid = await ask(workers, b"pid")
+        for _ in range(2):
+            assert await workers.run(f"limit {seconds}".encode(), 0.2) == ended + b", woken\n"
+        assert await workers.run(b"doze 0.01", 5) == b"awake\n"
+        assert await ask(workers, b"pid") == pid
+        assert workers.deaths == {}
+
+
+def test_a_timer_that_should_have_gone_off_during_a_limit_goes_off_after_it(peer: socket.socket) -> None:
+    """And then again at its interval, which for a child means the end."""
+    signals = []
+    before = signal.signal(signal.SIGALRM, lambda *_: signals.append(time.monotonic()))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.02, 0.03)
+        with time_limit(5):
+            time.sleep(0.1)
+            assert signals == []
+        _wait(lambda: len(signals) >= 2)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 # Sessions, parents

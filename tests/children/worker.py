@@ -12,6 +12,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import ClassVar
 
 from exporter import workers
@@ -47,6 +48,29 @@ def doze(seconds: bytes) -> bytes:
     except TimeoutError:
         return b"woken"
     return b"awake"
+
+
+def tend(words: bytes) -> bytes:
+    """Say that the job has arrived, work for long, and put something away in the end, which takes a while."""
+    path, seconds = words.decode().split()
+    Path(path, "at work").touch()
+    try:
+        time.sleep(600)
+    finally:
+        time.sleep(float(seconds))
+        Path(path, "put away").touch()
+    return b""
+
+
+def limit(seconds: bytes) -> bytes:
+    """Work within a limit of one's own, and then until the timer says that it is time to say something."""
+    ended = b"in time"
+    try:
+        with workers.time_limit(float(seconds)):
+            time.sleep(0.05)
+    except workers.TimeIsUp:
+        ended = b"time is up"
+    return ended + b", " + doze(b"60")
 
 
 def chat(words: bytes) -> bytes:
@@ -95,7 +119,8 @@ def long(size: bytes) -> bytes:
 
 
 JOBS: dict[bytes, Callable[[bytes], bytes]] = {
-    each.__name__.encode(): each for each in (echo, pid, sleep, doze, announce, chat, eat, litter, fail, leave, long)
+    each.__name__.encode(): each
+    for each in (echo, pid, sleep, doze, announce, tend, limit, chat, eat, litter, fail, leave, long)
 }
 
 
