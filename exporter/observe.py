@@ -82,7 +82,7 @@ class Observer:
         }
         self._files = DaemonThreads(_FILE_THREADS)
         self._file_slots = asyncio.Semaphore(_FILES_AT_ONCE)
-        self._readings: set[tuple[str, str]] = set()
+        self._readings: dict[tuple[str, str], asyncio.Future[FactsFile]] = {}
         self._slots = asyncio.Semaphore(config.probe.parallel_endpoints)
         self._workers = {}
         if config.probe.second_opinions:
@@ -226,20 +226,18 @@ class Observer:
     async def read_facts_file(self, target: Target, before: FactsFile) -> FactsFile:
         """What the target's facts file holds now. One that hangs is left alone until it comes back."""
         key, path = (target.name, target.facts_file), Path(target.facts_file)
-        if key in self._readings:
-            return _late(path)
-        async with self._file_slots:
-            try:
+        try:
+            if key in self._readings:  # one that hangs, or that somebody stopped waiting for
+                return await _in_time(self._readings[key])
+            async with self._file_slots:
                 reading = self._files.start(f"facts of {target.name}", lambda: look(path, target.name, before))
-            except TooManyThreadsError as error:
-                return not_read(path, str(error))
-            self._readings.add(key)
-            reading.add_done_callback(lambda _: self._readings.discard(key))
-            try:
-                async with asyncio.timeout(_FILE_TIMEOUT):
-                    return await asyncio.shield(reading)  # the time-out is ours, the reading goes on
-            except TimeoutError:
-                return _late(path)
+                self._readings[key] = reading
+                reading.add_done_callback(lambda _: self._readings.pop(key))
+                return await _in_time(reading)
+        except TooManyThreadsError as error:
+            return not_read(path, str(error))
+        except TimeoutError:
+            return not_read(path, f"not read within {_FILE_TIMEOUT:g} s")
 
     def _place(self, target: Target, port: Port, address: str) -> Place:
         return Place(target.name, address, port.number, port.service, self._client_name)
@@ -303,8 +301,9 @@ def _client_name() -> str:
     return name if "." in name else "[127.0.0.1]"
 
 
-def _late(path: Path) -> FactsFile:
-    return not_read(path, f"not read within {_FILE_TIMEOUT:g} s")
+async def _in_time(reading: asyncio.Future[FactsFile]) -> FactsFile:
+    async with asyncio.timeout(_FILE_TIMEOUT):
+        return await asyncio.shield(reading)  # the time-out is ours, the reading goes on
 
 
 def _untried(missing: Missing) -> EndpointSweep:
