@@ -1,5 +1,5 @@
-# make demo    see it work: a small fleet of TLS endpoints on this machine, and the exporter watching it
-# make test    every test; installs the real servers that they talk to, from Debian's packages
+# make demo    see it work: a small simulated fleet on this machine, and the exporter watching it
+# make test    every test; installs the real servers that they talk to, and a compiler, from Debian's packages
 # make lint    ruff and mypy
 # make bench   speed and size, side by side with sslscan and sslyze
 # make soak    the long runs
@@ -29,6 +29,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 $(VENV)/installed-%: $(VENV)/installed
 	$(call install,$*)
 .PRECIOUS: $(VENV)/installed-%
+
+# Some of the tests' packages are built from source, for Kerberos: by Debian's compiler, and not for speed.
+$(VENV)/installed-test: export CFLAGS := -O0
+$(VENV)/installed-test: | test-servers
 
 demo: $(VENV)/installed
 	$(BIN)/tls-readiness demo

@@ -14,6 +14,7 @@ from benchmarks.daemon import Daemon, daemon
 from benchmarks.figures import Figure, by_turns, percentile, print_table, spread
 from benchmarks.fleet import NO_SCANS, fleet, partly_silent
 from benchmarks.servers import Relay, deaf_port, free_ports, nginx, silent_port, trickling_port
+from benchmarks.windows import windows_hosts
 from exporter.workers import IDLE
 
 ROUNDS: Final = 5
@@ -34,6 +35,7 @@ def main() -> int:
             (_speed, modern),
             (_silence, modern),
             (_facts_files, modern),
+            (_collections, modern),
             (_idle, modern),
             (_service, modern),
         ):
@@ -168,6 +170,54 @@ def _facts_files(_: Sequence[int]) -> list[Figure]:
         read,
         Figure("watching them, % of a core", "", f"{outcome['steady'] * 100:.0f}", other="looked at every 5 s"),
     ]
+
+
+def _collections(_: Sequence[int]) -> list[Figure]:
+    """Host facts over WinRM: a thousand hosts that take their time, what one costs, and one that trickles."""
+    with windows_hosts(1000, 2.0) as config:
+        thousand = jobs.run_job(jobs.collect, config=config)
+    assert thousand["known"] == 1000, thousand["reasons"]
+    with windows_hosts(200, 0.0) as config:  # four children, as busy as those of a large fleet are all day
+        few = {**config, "collect": {"parallel_hosts": 4}}
+        ours, theirs = by_turns(
+            ROUNDS,
+            lambda: _milliseconds(jobs.run_job(jobs.collect, config=few)),
+            lambda: _milliseconds(jobs.run_job(jobs.pywinrm, config=config, parallel=4)),
+        )
+    with windows_hosts(1, 0.0, trickle=True) as config:
+        limited = {**config, "collect": {"timeout": "8s"}}
+        trickling = jobs.run_job(jobs.collect, config=limited)
+    cost, peer = statistics.median(ours), statistics.median(theirs)
+    alone = f"pywinrm by itself, without children, deadline and limits, {spread(theirs)}: {cost / peer:.2f} x"
+    return [
+        Figure(
+            "1,000 Windows hosts that take 2 s each, s",
+            "<= 90",
+            f"{thousand['wall']:.1f}",
+            thousand["wall"] <= 90,
+            other=f"{thousand['cpu']:.0f} CPU-s, 32 starts of a child among them",
+        ),
+        Figure(
+            "memory of the exporter then, MB",
+            "<= 250",
+            f"{thousand['megabytes']:.0f}",
+            thousand["megabytes"] <= 250,
+            other=f"and up to {thousand['child_megabytes']:.0f} MB in each of 32 children",
+        ),
+        Figure("CPU for one host, ms", "<= 60", spread(ours), cost <= 60, other=alone),
+        Figure(
+            "a host that trickles, collect.timeout 8 s, s",
+            "8 ± 1",
+            f"{trickling['seconds']:.2f}",
+            abs(trickling["seconds"] - 8) <= 1 and trickling["reasons"] == ["deadline"],
+            other=", ".join(trickling["reasons"]),
+        ),
+    ]
+
+
+def _milliseconds(outcome: dict[str, Any]) -> float:
+    assert outcome["known"] == 200
+    return float(outcome["cpu"] / 200 * 1000)
 
 
 def _idle(ports: Sequence[int]) -> list[Figure]:

@@ -276,8 +276,67 @@ def facts_files(servers: int, seconds: float) -> dict[str, Any]:
         return asyncio.run(measure(Path(folder)))
 
 
+def collect(config: dict[str, Any]) -> dict[str, Any]:
+    """Collect from every host once: CPU seconds with the children, memory without them, the longest time of one."""
+    from exporter import logs  # noqa: PLC0415 - other jobs must not pay for it
+    from exporter.config import parse_config  # noqa: PLC0415
+    from exporter.facts import Known  # noqa: PLC0415
+    from exporter.refresh import Refresh  # noqa: PLC0415
+    from exporter.rules import PROFILES  # noqa: PLC0415
+
+    logs.configure("error", "logfmt")
+    parsed = parse_config(config, PROFILES)
+
+    async def measure() -> dict[str, Any]:
+        cpu, wall = _cpu_seconds(), time.monotonic()
+        snapshot = await Refresh(parsed).once()
+        cpu = _cpu_seconds() + _cpu_seconds(resource.RUSAGE_CHILDREN) - cpu
+        facts = [each.facts.host for each in snapshot.servers]
+        return {
+            "cpu": cpu,
+            "wall": time.monotonic() - wall,
+            "known": sum(isinstance(each, Known) for each in facts),
+            "reasons": sorted({each.reason for each in facts if each.reason is not None}),
+            "seconds": max(each.observations["collect"].duration for each in snapshot.servers),
+            "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "child_megabytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
+        }
+
+    return asyncio.run(measure())
+
+
+def pywinrm(config: dict[str, Any], parallel: int) -> dict[str, Any]:
+    """Have pywinrm by itself run the script on every host, in threads: no deadline, no limit, nothing tidied up."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - other jobs must not pay for it
+
+    from winrm.protocol import Protocol  # noqa: PLC0415
+
+    from exporter.probes.winrm.command_line import Parameters, stdin_command  # noqa: PLC0415
+    from exporter.probes.winrm.script import SCRIPT  # noqa: PLC0415
+
+    reader = config["credentials"]["reader"]
+    password, line = Path(reader["password_file"]).read_text(encoding="utf-8"), stdin_command(Parameters())
+
+    def visit(address: str) -> int:
+        endpoint = f"http://{address}:{reader['port']}/wsman"
+        host = Protocol(endpoint, "ntlm", reader["username"], password, message_encryption="always", proxy=None)
+        shell = host.open_shell(codepage=65001)
+        command = host.run_command(shell, line, console_mode_stdin=False)
+        host.send_command_input(shell, command, SCRIPT, end=True)
+        printed, _, _ = host.get_command_output(shell, command)
+        host.cleanup_command(shell, command)
+        host.close_shell(shell)
+        return len(printed)
+
+    cpu, wall = _cpu_seconds(), time.monotonic()
+    with ThreadPoolExecutor(parallel) as threads:
+        sizes = list(threads.map(visit, [each["address"] for each in config["servers"]]))
+    return {"cpu": _cpu_seconds() - cpu, "wall": time.monotonic() - wall, "known": sum(map(bool, sizes))}
+
+
 _JOBS: Final = {
-    job.__name__: job for job in (ours, sslscan, sslyze, our_scan, sslyze_scan, facts_files, scrape, plain_client)
+    job.__name__: job
+    for job in (ours, sslscan, sslyze, our_scan, sslyze_scan, facts_files, collect, pywinrm, scrape, plain_client)
 }
 
 if __name__ == "__main__":

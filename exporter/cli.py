@@ -24,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import exporter
 from exporter import logs
 from exporter.config import Config, ConfigError, load_config, parse_config
+from exporter.credentials import faults
 from exporter.exposition import report
 from exporter.exposition.table import tables
 from exporter.facts import Missing
@@ -131,14 +132,19 @@ async def watch(config: Config, listener: socket.socket) -> None:
 
 @app.command("check-config")
 def check_config(file: Annotated[Path, typer.Argument(metavar="FILE", help="The configuration file.")]) -> None:
-    """Say whether a configuration and its target files are valid; exit 1 if not. Warns of facts files of no use."""
+    """Say whether a configuration and its target files are valid, and its credentials usable here; exit 1 if not.
+
+    Asks no server and no domain controller. Facts files of no use are warnings.
+    """
     try:
         config = load_config(file, PROFILES)
     except ConfigError as error:
         _fail(str(error), code=1)
-    found = FileDiscovery(config.file_sd_configs, config.defaults, config.profiles).look()
+    found = FileDiscovery(config.file_sd_configs, config.defaults, config.profiles, config.credentials).look()
     if found.errors:
         _fail("\n".join(map(str, found.errors)), code=1)
+    if unusable := faults(config.credentials):
+        _fail("\n".join(f"{file}: {fault}" for fault in unusable), code=1)
     targets, _ = merge([target_of(server, config.defaults) for server in config.servers], found.targets)
     for target in targets:
         _warn_of_facts_file(target)

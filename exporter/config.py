@@ -10,9 +10,9 @@ import glob
 import ipaddress
 import re
 import ssl
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias, TypeVar
 
 import yaml
 from pydantic import (
@@ -32,48 +32,21 @@ from pydantic_core import ErrorDetails
 
 Role: TypeAlias = Literal["mailbox", "edge", "domain-controller", "none"]
 Service: TypeAlias = Literal["https", "tls", "smtp", "imap", "pop3"]
+Auth: TypeAlias = Literal["kerberos", "ntlm", "basic", "certificate"]
+Transport: TypeAlias = Literal["http", "https"]
+
+NO_CREDENTIALS: Final = "none"
+"""In place of a credential's name: none at all, whatever the default is."""
 
 RESERVED_LABELS: Final = frozenset(
     {
-        "address",
-        "credential",
-        "digest",
-        "dotnet",
-        "endpoint",
-        "exchange",
-        "exchange_build",
-        "fingerprint_sha256",
-        "instance",
-        "issuer",
-        "job",
-        "kind",
-        "le",
-        "mechanism",
-        "origin",
-        "outcome",
-        "profile",
-        "protocol",
-        "public_key",
-        "python_version",
-        "quantile",
-        "reason",
-        "revision",
-        "role",
-        "rule",
-        "server",
-        "service",
-        "severity",
-        "sha256",
-        "side",
-        "signature_hash",
-        "state",
-        "subject",
-        "table",
-        "version",
-        "windows",
+        "address", "credential", "digest", "dotnet", "endpoint", "exchange", "exchange_build", "fingerprint_sha256",
+        "instance", "issuer", "job", "kind", "le", "mechanism", "origin", "outcome", "profile", "protocol",
+        "public_key", "python_version", "quantile", "reason", "revision", "role", "rule", "server", "service",
+        "severity", "sha256", "side", "signature_hash", "state", "subject", "table", "version", "windows",
         "windows_build",
     }
-)
+)  # fmt: skip
 """Label names that the metrics use themselves, and Prometheus' own: a configured label may not have them."""
 
 
@@ -159,14 +132,33 @@ def _file_name(text: str) -> str:
     return text
 
 
+def _credential_name(text: str) -> str:
+    if text == NO_CREDENTIALS or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}", text):
+        raise ValueError("a name of letters, digits and . _ @ - is needed, 64 at most, and not 'none'")
+    return text
+
+
+def _user_name(text: str) -> str:
+    # Some end up as an argument of kinit: none may look like an option.
+    if not text.isprintable() or text != text.strip() or not text or text.startswith("-"):
+        raise ValueError("the name of an account is needed")
+    return text
+
+
 Duration: TypeAlias = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(format_duration)]
 Host: TypeAlias = Annotated[str, BeforeValidator(_host)]
 LabelValue: TypeAlias = Annotated[str, AfterValidator(_label_value)]
+FileName: TypeAlias = Annotated[str, AfterValidator(_file_name)]
+CredentialName: TypeAlias = Annotated[str, AfterValidator(_credential_name)]
+TcpPort: TypeAlias = Annotated[int, Field(ge=1, le=65535, strict=True)]
 LabelName: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+_ModelT = TypeVar("_ModelT", bound=_Model)
 
 
 class _Observation(_Model):
@@ -247,10 +239,117 @@ class ScanConfig(_Observation):
         return self.certificates or self.cipher_suites
 
 
+class CollectConfig(_Observation):
+    """The collection: host facts over WinRM, from the servers that have credentials.
+
+    Attributes:
+        interval: seconds between two collections from a host.
+        timeout: seconds that the collection from one host may take in all.
+        max_age: seconds for which the last good document stands.
+        parallel_hosts: hosts asked at the same time, each by a child process.
+        pending_updates: whether to ask Windows Update what it would install, which is slow.
+        usage_megabytes: megabytes of SMTP protocol logs that a host reads each time; 0 leaves them alone.
+    """
+
+    interval: Annotated[Duration, Field(ge=1)] = 3600.0
+    timeout: Annotated[Duration, Field(gt=0)] = 120.0
+    parallel_hosts: Annotated[int, Field(ge=1, le=256, strict=True)] = 32
+    pending_updates: bool = False
+    usage_megabytes: Annotated[int, Field(ge=0, le=1000, strict=True)] = 0
+
+
+_SECRETS: Final[dict[str, tuple[frozenset[str], ...]]] = {
+    "kerberos": (frozenset({"password_file"}), frozenset({"keytab_file"})),
+    "ntlm": (frozenset({"password_file"}),),
+    "basic": (frozenset({"password_file"}),),
+    "certificate": (frozenset({"certificate_file", "key_file"}),),
+}
+_SECRET_KEYS: Final = ("password_file", "keytab_file", "certificate_file", "key_file")
+_ENCRYPTS: Final = frozenset({"kerberos", "ntlm"})  # messages over http, and the only ones with channel bindings
+_PORTS: Final = {"http": 5985, "https": 5986}
+
+
+class CredentialConfig(_Model):
+    """How to log on to hosts.
+
+    Attributes:
+        auth: the method.
+        username: the account; for kerberos the principal, ``user@REALM``. None for certificates.
+        password_file: its first line is the password; the other files are in their tools' own formats.
+        keytab_file: the key of the principal.
+        certificate_file: the client certificate, PEM.
+        key_file: its private key.
+        transport: http or https.
+        port: the TCP port.
+        ca_file: the certificates to trust with https, PEM; None for the system's.
+        channel_bindings: whether to bind the log-on to the TLS connection; with https, for ntlm and kerberos.
+        allow_unencrypted: whether basic may go over http, where everybody on the way can read the password.
+    """
+
+    auth: Auth
+    username: Annotated[str, AfterValidator(_user_name)] | None = None
+    password_file: FileName | None = None
+    keytab_file: FileName | None = None
+    certificate_file: FileName | None = None
+    key_file: FileName | None = None
+    transport: Transport = "http"
+    port: TcpPort = 5985
+    ca_file: FileName | None = None
+    channel_bindings: bool = True
+    allow_unencrypted: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_follow_the_method(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        transport = values.get("transport", "https" if values.get("auth") in ("basic", "certificate") else "http")
+        port = _PORTS["https" if transport == "https" else "http"]
+        return {"transport": transport, "port": port} | values
+
+    @model_validator(mode="after")
+    def _the_account(self) -> Self:
+        if (self.username is None) != (self.auth == "certificate"):
+            raise ValueError(f".username: auth {self.auth} needs {'none' if self.username else 'one'}")
+        name = self.username or ""
+        if self.auth == "kerberos" and not re.fullmatch(r"[^@\\\s]+@[^@\\/\s]+", name):
+            raise ValueError(f".username: {name!r}: auth kerberos needs a principal, user@REALM")
+        if self.auth == "basic" and ":" in name:
+            raise ValueError(f".username: {name!r}: auth basic allows no colon")
+        return self
+
+    @model_validator(mode="after")
+    def _the_secret(self) -> Self:
+        given = frozenset(key for key in _SECRET_KEYS if getattr(self, key) is not None)
+        if given not in _SECRETS[self.auth]:
+            needed = ", or ".join(" and ".join(sorted(keys)) for keys in _SECRETS[self.auth])
+            raise ValueError(f": auth {self.auth} needs {needed}, and there is {', '.join(sorted(given)) or 'none'}")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_readable(self) -> Self:
+        readable = self.auth == "basic" and self.transport == "http"
+        if self.auth == "certificate" and self.transport == "http":
+            raise ValueError(".transport: 'http': auth certificate needs https")
+        if readable and not self.allow_unencrypted:
+            raise ValueError(".transport: 'http': auth basic sends the password readably: https, or allow_unencrypted")
+        if self.allow_unencrypted and not readable:
+            raise ValueError(".allow_unencrypted: only auth basic over http is unencrypted")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_without_meaning(self) -> Self:
+        if self.ca_file is not None and self.transport == "http":
+            raise ValueError(".ca_file: there are no certificates with transport http")
+        if "channel_bindings" in self.model_fields_set and (self.transport == "http" or self.auth not in _ENCRYPTS):
+            raise ValueError(".channel_bindings: they exist with transport https and auth kerberos or ntlm only")
+        return self
+
+
 class EndpointConfig(_Model):
     """One TLS endpoint of a server."""
 
-    port: Annotated[int, Field(ge=1, le=65535, strict=True)]
+    port: TcpPort
     service: Service
 
 
@@ -262,7 +361,7 @@ class FactsFileConfig(_Model):
         max_age: seconds for which the document stands, by its own clock.
     """
 
-    path: Annotated[str, AfterValidator(_file_name)]
+    path: FileName
     max_age: Annotated[Duration, Field(gt=0)] = 7 * 86400.0
 
 
@@ -276,6 +375,7 @@ class ServerConfig(_Model):
         endpoints: the endpoints, in place of the preset's.
         labels: of ``tls_readiness_server_labels``.
         facts_file: where what the host says about itself is found; None for nowhere.
+        credentials: with which the host is asked itself; None for the default ones, `NO_CREDENTIALS` for none.
         expect: the profile that this server is declared to meet.
     """
 
@@ -285,6 +385,7 @@ class ServerConfig(_Model):
     endpoints: tuple[EndpointConfig, ...] | None = None
     labels: Mapping[LabelName, LabelValue] = Field(default_factory=dict)
     facts_file: FactsFileConfig | None = None
+    credentials: str | None = None
     expect: str | None = None
 
     @model_validator(mode="before")
@@ -303,8 +404,12 @@ class ServerConfig(_Model):
     @model_validator(mode="after")
     def _known_by_name(self) -> Self:
         """A document says the host's name, and no address."""
-        if self.facts_file is not None and is_address(self.name):
-            raise ValueError(f"facts_file needs the server's name, and {self.name} is an address")
+        asked = self.credentials not in {None, NO_CREDENTIALS}
+        if asked and self.facts_file is not None:
+            raise ValueError("facts_file and credentials: one of the two")
+        if (asked or self.facts_file is not None) and is_address(self.name):
+            key = "credentials" if asked else "facts_file"
+            raise ValueError(f"{key} needs the server's name, and {self.name} is an address")
         return self
 
     @field_validator("endpoints")
@@ -322,6 +427,14 @@ class Defaults(_Model):
     """What servers have that do not say otherwise."""
 
     role: Role = "mailbox"
+    credentials: str | None = None
+
+    def credentials_of(self, server: ServerConfig) -> str:
+        """The name of the credentials with which a server is asked about itself; "" where it is not."""
+        if server.credentials is not None:
+            return "" if server.credentials == NO_CREDENTIALS else server.credentials
+        no_default = server.facts_file is not None or is_address(server.name)
+        return "" if no_default else self.credentials or ""
 
 
 class FileSdConfig(_Model):
@@ -348,6 +461,8 @@ class Config(_Model):
     profiles: Annotated[tuple[str, ...], Field(min_length=1)] = ("wire-tls12", "wire-tls12-only")
     probe: ProbeConfig = Field(default_factory=lambda: ProbeConfig.model_validate({}))
     scan: ScanConfig = Field(default_factory=lambda: ScanConfig.model_validate({}))
+    collect: CollectConfig = Field(default_factory=lambda: CollectConfig.model_validate({}))
+    credentials: Mapping[CredentialName, CredentialConfig] = Field(default_factory=dict)
     defaults: Defaults = Field(default_factory=Defaults)
     servers: tuple[ServerConfig, ...] = ()
     file_sd_configs: tuple[FileSdConfig, ...] = ()
@@ -363,6 +478,14 @@ class Config(_Model):
             raise ValueError(f"{_first_repeated(profiles)!r} is there twice")
         return profiles
 
+    @field_validator("defaults")
+    @classmethod
+    def _known_credentials(cls, defaults: Defaults, info: ValidationInfo) -> Defaults:
+        known = info.data.get("credentials", (defaults.credentials,))
+        if defaults.credentials is not None and defaults.credentials not in known:
+            raise ValueError(f".credentials: {defaults.credentials!r} is not among credentials")
+        return defaults
+
     @field_validator("servers")
     @classmethod
     def _consistent(cls, servers: tuple[ServerConfig, ...], info: ValidationInfo) -> tuple[ServerConfig, ...]:
@@ -373,6 +496,9 @@ class Config(_Model):
                 raise ValueError(f"[{index}]: {server.name!r} is there already, [{before}]")
             if server.expect is not None and server.expect not in info.data.get("profiles", (server.expect,)):
                 raise ValueError(f"[{index}].expect: {server.expect!r} is not among profiles")
+            named = server.credentials
+            if named not in {None, NO_CREDENTIALS, *info.data.get("credentials", (named,))}:
+                raise ValueError(f"[{index}].credentials: {named!r} is not among credentials")
         return servers
 
     @model_validator(mode="after")
@@ -405,34 +531,41 @@ def load_config(path: Path, profiles: Collection[str]) -> Config:
         ConfigError: it cannot be read or is not valid.
     """
     config = parse_config(load_yaml(path), profiles, source=str(path))
-    folder = Path(glob.escape(str(path.resolve().parent)))
+    below = path.resolve().parent
+    folder = Path(glob.escape(str(below)))
     file_sd = tuple(
         FileSdConfig(files=tuple(str(folder / name) for name in each.files)) for each in config.file_sd_configs
     )
-    servers = tuple(_with_facts_file_below(server, path.resolve().parent) for server in config.servers)
-    changes: dict[str, object] = {"file_sd_configs": file_sd, "servers": servers}
-    if config.scan.ca_file is not None:
-        ca_file = path.resolve().parent / config.scan.ca_file
-        _check_ca_file(ca_file, str(path))
-        changes["scan"] = config.scan.model_copy(update={"ca_file": str(ca_file)})
+    servers = tuple(
+        server.model_copy(update={"facts_file": server.facts_file and _below(below, server.facts_file, "path")})
+        for server in config.servers
+    )
+    files = ("ca_file", *_SECRET_KEYS)
+    credentials = {name: _below(below, each, *files) for name, each in config.credentials.items()}
+    scan = _below(below, config.scan, "ca_file")
+    ca_files = {"scan": scan.ca_file, **{f"credentials.{name}": each.ca_file for name, each in credentials.items()}}
+    errors = [fault for key, ca_file in ca_files.items() for fault in _faults_of_ca_file(key, ca_file)]
+    if errors:
+        raise ConfigError(str(path), errors)
+    changes = {"file_sd_configs": file_sd, "servers": servers, "credentials": credentials, "scan": scan}
     return config.model_copy(update=changes)
 
 
-def _with_facts_file_below(server: ServerConfig, folder: Path) -> ServerConfig:
-    if server.facts_file is None:
-        return server
-    facts_file = server.facts_file.model_copy(update={"path": str(folder / server.facts_file.path)})
-    return server.model_copy(update={"facts_file": facts_file})
+def _below(folder: Path, model: _ModelT, *keys: str) -> _ModelT:
+    """The same with these paths, where they are given, relative to a folder."""
+    given = {key: getattr(model, key) for key in keys}
+    return model.model_copy(update={key: str(folder / name) for key, name in given.items() if name is not None})
 
 
-def _check_ca_file(ca_file: Path, source: str) -> None:
-    """Every scan reads it anew, so that it can be renewed; a typing error should come out before."""
+def _faults_of_ca_file(key: str, ca_file: str | None) -> Iterator[str]:
+    """Every observation reads it anew, so that it can be renewed; a typing error should come out before."""
     try:
-        ssl.create_default_context(cafile=str(ca_file))
+        if ca_file is not None:
+            ssl.create_default_context(cafile=ca_file)
     except OSError as error:  # which ssl.SSLError is too
-        raise ConfigError(source, [f"scan.ca_file: {str(ca_file)!r}: {error.strerror or error}"]) from error
+        yield f"{key}.ca_file: {ca_file!r}: {error.strerror or error}"
     except ValueError as error:  # no name that a file could have
-        raise ConfigError(source, [f"scan.ca_file: {str(ca_file)!r}: {error}"]) from error
+        yield f"{key}.ca_file: {ca_file!r}: {error}"
 
 
 def parse_config(document: object, profiles: Collection[str], source: str = "configuration") -> Config:
@@ -493,9 +626,10 @@ _WITHOUT_VALUE: Final = {"missing", "extra_forbidden"}
 def _describe(details: ErrorDetails, document: object) -> str:
     path, value = _locate(details["loc"], document)
     message = _PLAIN_WORDS.get(details["type"], details["msg"].removeprefix("Value error, "))
-    if message.startswith("["):  # the validator of a list names the item itself
+    if message.startswith(("[", ".", ":")):  # the validator of the whole names the item itself
         return f"{path}{message}"
-    if not path or details["type"] in _WITHOUT_VALUE:
+    # Somebody who writes a password where it does not belong should not find it in a log.
+    if not path or details["type"] in _WITHOUT_VALUE or details["loc"][0] == "credentials":
         return f"{path}: {message}" if path else message
     shown = repr(value)
     return f"{path}: {shown if len(shown) <= 100 else shown[:97] + '...'}: {message}"

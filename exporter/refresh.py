@@ -1,9 +1,9 @@
 """Turns the crank: when to observe what, and when to publish.
 
 Each server has a task of its own that sweeps it, waits for an interval with jitter, and sweeps it again, another
-that scans after a sweep what is due for a scan, and one that looks at its facts file where it has one.
-`exporter.observe` bounds how much happens at the same time. A publisher puts the servers' newest pictures together, at
-most once a second.
+that scans after a sweep what is due for a scan, and one that asks its host about itself, or looks at its facts file,
+where that is configured. `exporter.observe` and `exporter.collect` bound how much happens at the same time. A publisher
+puts the servers' newest pictures together, at most once a second.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from typing import Final
 
 import structlog
 
+from exporter.collect import Collector
 from exporter.config import Config
-from exporter.facts import UNSEEN, EndpointFacts, Fact, HostFacts, Missing, Reason, ServerFacts, kept
+from exporter.facts import UNSEEN, EndpointFacts, Fact, HostFacts, Missing, Reason, ServerFacts, fresh, kept
 from exporter.observe import Observer, plan_endpoints
 from exporter.probes.tls.second_opinion import Ruling
 from exporter.probes.winrm import script
@@ -47,9 +48,12 @@ DISCOVERY_INTERVAL: Final = 5.0
 """Seconds between two looks at target files."""
 FACTS_FILE_LOOK: Final = 5.0
 """Seconds between two looks at a facts file."""
+BLOCKED_LOOK: Final = 10.0
+"""Seconds between two looks whether a blocked credential may be used again, which asks nobody but its file."""
+_SOONEST: Final = 1 / 16  # of collect.interval: when a host is asked again that failed once
 _JITTER: Final = 0.1  # of the interval, to either side
 
-NO_FACTS_FILE: Final = Missing(Reason.NOT_OBSERVED_YET, "no facts_file is configured")
+NOBODY_ASKS: Final = Missing(Reason.NOT_OBSERVED_YET, "neither credentials nor a facts_file are configured")
 """What is known of a host that nobody asks."""
 
 log = structlog.get_logger("exporter.refresh")
@@ -66,6 +70,7 @@ class _Watched:
     host: Fact[HostFacts]
     facts_file: FactsFile = NOT_LOOKED_AT
     found: Fact[HostFacts] = UNSEEN
+    failed_collections: int = 0
     swept: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -91,7 +96,7 @@ class Refresh:
         }
         self._rules = tuple(rule for rule in rules if any(rule.id in each for each in self._profiles.values()))
         self._static = tuple(targets) or tuple(target_of(server, config.defaults) for server in config.servers)
-        self._discovery = FileDiscovery(config.file_sd_configs, config.defaults, config.profiles)
+        self._discovery = FileDiscovery(config.file_sd_configs, config.defaults, config.profiles, config.credentials)
         self._discovery_status = DiscoveryStatus(targets=0, failures=0)
         self._failures: Counter[tuple[str, Reason]] = Counter()
         self._watched: dict[str, _Watched] = {}
@@ -99,6 +104,7 @@ class Refresh:
         self._swept_once = False
         self._changed = asyncio.Event()
         self._observer = Observer(config)
+        self._collector = Collector(config)
         self._config_loaded_at = time.time()
         self._take_over(self._discovery.look())
         self.store = Store(self._snapshot())
@@ -121,6 +127,7 @@ class Refresh:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._observer.close()
+            await self._collector.close()
 
     async def once(self, on_observed: Callable[[], None] = lambda: None) -> Snapshot:
         """Sweep and scan every server once and return the outcome; ``on_observed`` is called after each server."""
@@ -136,6 +143,7 @@ class Refresh:
                 on_observed()
         finally:
             await self._observer.close()
+            await self._collector.close()
         self.store.publish(self._snapshot())
         return self.store.latest
 
@@ -185,13 +193,13 @@ class Refresh:
             return
         known: Mapping[str, EndpointFacts] = {}
         status = dict.fromkeys(self._kinds(target), ObservationStatus())
-        host: Fact[HostFacts] = UNSEEN if target.facts_file else NO_FACTS_FILE
+        host: Fact[HostFacts] = UNSEEN if target.speaks_of_itself else NOBODY_ASKS
         if before is not None:
             before.stop()
             if (before.target.host, before.target.address) == (target.host, target.address):
                 known = before.endpoints
                 status |= {kind: before.status[kind] for kind in status if kind != "collect"}
-            if target.facts_file and target.facts_file == before.target.facts_file:
+            if target.speaks_of_itself and _same_voice(before.target, target):
                 host, status["collect"] = before.host, before.status["collect"]
         endpoints = {each.facts.endpoint: each.facts for each in plan_endpoints(target, (), known)}
         watched = _Watched(target, endpoints, status, self._picture(target, endpoints, host, status), host)
@@ -204,7 +212,7 @@ class Refresh:
         watched.tasks = [asyncio.create_task(self._sweep_for_ever(watched), name=f"sweep {name}")]
         if self._config.scan.wanted:
             watched.tasks.append(asyncio.create_task(self._scan_for_ever(watched), name=f"scan {name}"))
-        if watched.target.facts_file:
+        if watched.target.speaks_of_itself:
             watched.tasks.append(asyncio.create_task(self._collect_for_ever(watched), name=f"collect {name}"))
 
     # Observing
@@ -271,14 +279,43 @@ class Refresh:
             try:
                 await self._collect(watched)
             except Exception:  # as above
-                log.exception("facts file could not be looked at", server=watched.target.name)
-            await asyncio.sleep(pause(FACTS_FILE_LOOK))
+                log.exception("host facts could not be collected", server=watched.target.name)
+            await asyncio.sleep(pause(self._until_next_collection(watched)))
+
+    def _until_next_collection(self, watched: _Watched) -> float:
+        """Seconds. A host that fails is asked again soon, then ever later, until it is as rarely as any other."""
+        if not watched.target.credentials:
+            return FACTS_FILE_LOOK
+        if _is_blocked(watched.found):
+            return BLOCKED_LOOK
+        interval = self._config.collect.interval
+        if not watched.failed_collections:
+            return interval
+        return min(interval, interval * _SOONEST * 2.0 ** min(watched.failed_collections - 1, 10))
 
     async def _collect(self, watched: _Watched) -> None:
+        """Have a server's host say what there is to say of it, and take that in."""
+        if watched.target.credentials:
+            await self._ask(watched)
+        elif watched.target.facts_file:
+            await self._look_at_facts_file(watched)
+
+    async def _ask(self, watched: _Watched) -> None:
+        """Ask a host over WinRM."""
+        started = time.monotonic()
+        found = await self._collector.collect(watched.target)
+        if _is_blocked(found) and found == watched.found:
+            return  # nobody was asked, and that is known already
+        failed = isinstance(found, Missing)
+        watched.failed_collections = watched.failed_collections + 1 if failed else 0
+        self._note_what_was_found(watched, found, started)
+        watched.found = found
+        watched.host = kept(watched.host, found, time.time(), self._config.collect.max_age)
+        self._redraw(watched)
+
+    async def _look_at_facts_file(self, watched: _Watched) -> None:
         """Look at a server's facts file, and take in what it holds when that is another than before."""
         target = watched.target
-        if not target.facts_file:
-            return
         started = time.monotonic()
         watched.facts_file = await self._observer.read_facts_file(target, watched.facts_file)
         path, now = Path(target.facts_file), time.time()
@@ -292,12 +329,13 @@ class Refresh:
         self._redraw(watched)
 
     def _note_what_was_found(self, watched: _Watched, found: Fact[HostFacts], started: float) -> None:
-        name = watched.target.name
+        name, source = watched.target.name, "WinRM" if watched.target.credentials else "facts file"
         if isinstance(found, Missing):
-            log.warning("facts file is not usable", server=name, reason=found.reason, detail=found.detail)
+            say = log.debug if found == watched.found else log.warning  # once is enough
+            say("no host facts", server=name, source=source, reason=found.reason, detail=found.detail)
             self._note(watched, "collect", started, [found.reason], None)
         else:
-            log.info("facts file read", server=name, **_about(found.value))
+            log.info("host facts", server=name, source=source, **_about(found.value))
             self._note(watched, "collect", started, [], found.at)
 
     def _note(
@@ -353,8 +391,13 @@ class Refresh:
         kinds = {"sweep": ObservationSettings(probe.interval, probe.max_age)}
         if scan.wanted:
             kinds["scan"] = ObservationSettings(scan.interval, scan.max_age)
-        if any(target.facts_file for target in targets):
-            kinds["collect"] = ObservationSettings(FACTS_FILE_LOOK, max(target.facts_max_age for target in targets))
+        asked = any(target.credentials for target in targets)
+        if asked or any(target.facts_file for target in targets):
+            ages = [target.facts_max_age for target in targets]
+            kinds["collect"] = ObservationSettings(
+                self._config.collect.interval if asked else FACTS_FILE_LOOK,
+                max(ages + [self._config.collect.max_age] * asked),
+            )
         return kinds
 
     def _snapshot(self) -> Snapshot:
@@ -368,7 +411,8 @@ class Refresh:
             observations=MappingProxyType(self._kinds(*(each.target for each in self._watched.values()))),
             failures=MappingProxyType(dict(self._failures)),
             second_opinions=MappingProxyType({each: self._observer.second_opinions[each] for each in rulings}),
-            worker_deaths=MappingProxyType(dict(self._observer.worker_deaths)),
+            worker_deaths=MappingProxyType({**self._observer.worker_deaths, **self._collector.worker_deaths}),
+            credentials_blocked=MappingProxyType(dict(self._collector.credentials_blocked)),
             discovery=MappingProxyType(discovery),
             script=CollectorScript(script.VERSION, script.SHA256),
             config_loaded_at=self._config_loaded_at,
@@ -394,7 +438,8 @@ class Refresh:
     async def _let_answers_age(self) -> None:
         """Turn answers stale that no sweep renewed, however that came about."""
         while True:
-            await asyncio.sleep(min(self._config.probe.max_age / 10, self._config.scan.max_age / 10, 60))
+            kinds = (self._config.probe, self._config.scan, self._config.collect)
+            await asyncio.sleep(min(60.0, *(kind.max_age / 10 for kind in kinds)))
             for watched in tuple(self._watched.values()):
                 try:
                     self._age(watched)
@@ -405,8 +450,11 @@ class Refresh:
     def _age(self, watched: _Watched) -> None:
         now, probe, scan = time.time(), self._config.probe, self._config.scan
         aged = {name: facts.aged(now, probe.max_age, scan.max_age) for name, facts in watched.endpoints.items()}
-        if aged != watched.endpoints:
-            watched.endpoints = aged
+        host = watched.host
+        if watched.target.credentials:
+            host = fresh(host, now, self._config.collect.max_age)
+        if (aged, host) != (watched.endpoints, watched.host):
+            watched.endpoints, watched.host = aged, host
             self._redraw(watched)
 
 
@@ -426,9 +474,17 @@ def _about(host: HostFacts) -> dict[str, str]:
     }
 
 
+def _is_blocked(fact: Fact[HostFacts]) -> bool:
+    return isinstance(fact, Missing) and fact.reason is Reason.CREDENTIAL_BLOCKED
+
+
 def _same_sources(one: Target, other: Target) -> bool:
-    """Whether what is known of the one is known of the other."""
-    return all(
-        getattr(one, each) == getattr(other, each)
-        for each in ("ports", "host", "address", "facts_file", "facts_max_age")
-    )
+    """Whether what is known of the one is known of the other, and as old as it may be there."""
+    places = ("ports", "host", "address", "facts_max_age")
+    return _same_voice(one, other) and all(getattr(one, each) == getattr(other, each) for each in places)
+
+
+def _same_voice(one: Target, other: Target) -> bool:
+    """Whether what the one said about itself the other says."""
+    places = ("facts_file", "credentials", *(("host",) if one.credentials else ()))
+    return all(getattr(one, each) == getattr(other, each) for each in places)

@@ -84,6 +84,7 @@ class Snapshot:
         failures: per kind and reason, endpoint observations that failed since the start.
         second_opinions: per outcome, second opinions on one version since the start.
         worker_deaths: per kind of work and reason, child processes that died of it since the start.
+        credentials_blocked: per configured credential, whether it is not used because it was refused.
         discovery: per mechanism in use.
         script: the collector script that comes with this exporter.
         config_loaded_at: when the configuration was loaded successfully, Unix time in seconds.
@@ -98,6 +99,7 @@ class Snapshot:
     failures: Mapping[tuple[str, Reason], int] = field(default_factory=lambda: MappingProxyType({}))
     second_opinions: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     worker_deaths: Mapping[tuple[str, str], int] = field(default_factory=lambda: MappingProxyType({}))
+    credentials_blocked: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
     discovery: Mapping[str, DiscoveryStatus] = field(default_factory=lambda: MappingProxyType({}))
     script: CollectorScript = field(default_factory=CollectorScript)
     config_loaded_at: float = 0.0

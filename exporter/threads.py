@@ -40,6 +40,7 @@ class DaemonThreads:
             raise TooManyThreadsError(f"{self.running} calls hang")
         loop = asyncio.get_running_loop()
         outcome: asyncio.Future[T] = loop.create_future()
+        outcome.add_done_callback(_look_at)
 
         def report(result: T | None, error: BaseException | None) -> None:
             self.running -= 1
@@ -65,3 +66,9 @@ class DaemonThreads:
             raise TooManyThreadsError(str(error)) from error
         self.running += 1
         return outcome
+
+
+def _look_at(outcome: asyncio.Future[T]) -> None:
+    """An error that nobody waits for any more is no news; asyncio would log one that nobody looked at."""
+    if not outcome.cancelled():
+        outcome.exception()

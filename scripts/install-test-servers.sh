@@ -1,12 +1,14 @@
 #!/bin/sh
-# The real servers and referees that the tests talk to, from Debian's packages. Installs what is missing when it may,
-# and otherwise says what is missing and fails: a test that cannot see its server must not pass for one that did.
+# The real servers and referees that the tests talk to, and what their packages for Kerberos are built with, from
+# Debian's packages. Installs what is missing when it may, and otherwise says what is missing and fails: a test that
+# cannot see its server must not pass for one that did.
 set -eu
 
 packages="openssl gnutls-bin libnss3-tools nginx-light postfix dovecot-core dovecot-imapd dovecot-pop3d \
-prometheus sslscan testssl.sh bsdextrautils dnsutils procps"
+prometheus sslscan testssl.sh bsdextrautils dnsutils procps \
+samba samba-ad-dc samba-ad-provision krb5-user faketime gcc libc6-dev libkrb5-dev python3-dev"
 
-# nginx and postfix may be there as one of their other builds: what counts is the program.
+# nginx and postfix may be there as one of their other builds: what counts is the program, or a file that only it brings.
 program_of() {
     case "$1" in
         gnutls-bin) echo gnutls-serv ;;
@@ -20,6 +22,12 @@ program_of() {
         bsdextrautils) echo hexdump ;;
         dnsutils) echo dig ;;
         procps) echo ps ;;
+        samba-ad-dc) echo /usr/lib/*/samba/ldb/samba_dsdb.so ;;
+        samba-ad-provision) echo /usr/share/samba/setup/provision.ldif ;;
+        krb5-user) echo kinit ;;
+        libc6-dev) echo /usr/include/stdio.h ;;
+        libkrb5-dev) echo krb5-config ;;
+        python3-dev) echo python3-config ;;
         *) echo "$1" ;;
     esac
 }
@@ -27,7 +35,11 @@ program_of() {
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 missing=""
 for package in $packages; do
-    command -v "$(program_of "$package")" >/dev/null 2>&1 || missing="$missing $package"
+    program=$(program_of "$package")
+    case "$program" in
+        /*) [ -e "$program" ] ;;
+        *) command -v "$program" >/dev/null 2>&1 ;;
+    esac || missing="$missing $package"
 done
 [ -n "$missing" ] || exit 0
 

@@ -14,6 +14,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
+BY_EXTRA = {"pywinrm[kerberos]": {"pykerberos", "winkerberos"}}
+"""What another package needs only with an extra of its own. The lock does not tell it from what it always needs, and
+these need a compiler, which nobody should need who did not ask for them."""
+
 
 def main(extras: list[str]) -> None:
     """Print the entries that these extras need."""
@@ -23,7 +27,10 @@ def main(extras: list[str]) -> None:
     wanted |= {"editables"}
     for extra in [*extras, *(extra for each in extras for text in optional[each] for extra in own_extras(text))]:
         wanted |= {name(text) for text in optional[extra]}
+        wanted |= {each for text in optional[extra] for each in BY_EXTRA.get(with_extras(text), ())}
     entries = {name(entry): entry for entry in re.split(r"\n(?=\S)(?!    )", constraints()) if entry.strip()}
+    for each in set().union(*BY_EXTRA.values()) - wanted:
+        entries.pop(each, None)
     needed: set[str] = set()
     while new := {each for each in entries if each in wanted or parents(entries[each]) & needed} - needed:
         needed |= new
@@ -39,6 +46,12 @@ def name(text: str) -> str:
     """The normalised name at the beginning of a requirement."""
     match = re.match(r"[A-Za-z0-9._-]+", text)
     return re.sub(r"[-_.]+", "-", match[0]).lower() if match else ""
+
+
+def with_extras(text: str) -> str:
+    """The same with the extras that it names."""
+    match = re.match(r"[^<>=!~;\s]+", text)
+    return match[0].lower() if match else ""
 
 
 def own_extras(text: str) -> list[str]:

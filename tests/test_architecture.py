@@ -24,15 +24,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probes.printable": set(),
     "probes.certificates": {"facts", "probes.printable"},
     "probes.tls": {"facts", "targets", "config", "workers", "threads", "probes.printable", "probes.certificates"},
-    "probes.winrm": {"facts", "files", "probes.printable", "probes.certificates"},
+    "probes.winrm": {"facts", "files", "workers", "probes.printable", "probes.certificates"},
+    "credentials": {"config", "facts", "files", "threads"},
+    "collect": {
+        *("config", "credentials", "targets", "facts", "workers"),
+        *("probes.tls", "probes.winrm", "probes.printable"),
+    },
     "observe": {"config", "targets", "facts", "probes.tls", "probes.winrm", "probes.printable", "threads", "workers"},
     "verdicts": {"facts"},
     "rules": {"verdicts", "facts"},
     "snapshot": {"targets", "facts", "verdicts"},
-    "refresh": {"config", "targets", "facts", "probes.tls", "probes.winrm", "observe", "verdicts", "rules", "snapshot"},
+    "refresh": {
+        *("config", "targets", "facts", "probes.tls", "probes.winrm", "observe", "collect"),
+        *("verdicts", "rules", "snapshot"),
+    },
     "exposition": {"snapshot", "verdicts", "facts"},
     "server": {"config", "exposition", "snapshot"},
-    "demo": set(),
+    "demo": {"probes.winrm"},
 }
 """Per room, the rooms below it that it may use. cli may use all."""
 
@@ -41,17 +49,21 @@ OWNERS = {
     "aiohttp": {"server"},
     "prometheus_client": {"exposition"},
     "yaml": {"config", "rules", "demo"},
-    "pydantic": {"config", "targets", "probes.tls", "observe"},
+    "pydantic": {"config", "targets", "probes.tls", "probes.winrm", "observe"},
     "pydantic_core": {"config"},
     "rich": {"cli", "exposition"},
     "typer": {"cli"},
     "uvloop": {"cli"},
     "trustme": {"demo"},
-    "structlog": {"logs", "cli", "refresh", "observe", "server"},
+    "structlog": {"logs", "cli", "refresh", "observe", "collect", "server"},
     "sslyze": {"probes.tls"},
     "nassl": {"probes.tls"},
     "cryptography": {"probes.certificates", "probes.tls", "probes.winrm", "demo"},
     "service_identity": {"probes.tls"},
+    "winrm": {"probes.winrm"},
+    "requests": {"probes.winrm"},
+    "urllib3": {"probes.winrm"},
+    "spnego": {"demo", "probes.winrm"},
 }
 """Per foreign library, the rooms that may import it."""
 

@@ -18,6 +18,7 @@ from exporter.config import (
     RESERVED_LABELS,
     Config,
     ConfigError,
+    CredentialConfig,
     FactsFileConfig,
     format_duration,
     load_config,
@@ -60,7 +61,10 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
         profiles: [wire-tls12]
         probe: {interval: 15m, timeout: 5s, max_age: 1h, parallel_endpoints: 10, parallel_endpoints_per_server: 1}
         scan: {interval: 12h}
-        defaults: {role: edge}
+        collect: {interval: 30m, parallel_hosts: 8, pending_updates: true, usage_megabytes: 20}
+        credentials:
+          readers: {auth: kerberos, username: svc@CONTOSO.TEST, keytab_file: svc.keytab}
+        defaults: {role: edge, credentials: readers}
         servers:
           - name: exch01.contoso.test
             address: 10.0.0.11
@@ -88,6 +92,10 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
     assert [(each.port, each.service) for each in second.endpoints] == [(25, "smtp"), (993, "tls")]
     assert (config.probe.interval, config.probe.max_age, config.scan.interval) == (900, 3600, 43200)
     assert config.file_sd_configs[0].files == (str(tmp_path / "targets/*.yml"),)
+    assert (config.collect.interval, config.collect.max_age, config.collect.parallel_hosts) == (1800, 5400, 8)
+    assert (config.collect.pending_updates, config.collect.usage_megabytes) == (True, 20)
+    assert config.credentials["readers"].keytab_file == str(tmp_path / "svc.keytab")
+    assert config.defaults.credentials == "readers"
 
 
 def test_scans_and_second_opinions_have_defaults() -> None:
@@ -126,6 +134,18 @@ def test_all_of_a_scan_can_be_said() -> None:
     assert config.probe.second_opinions == 12
 
 
+def test_collections_have_defaults() -> None:
+    """Hourly, from 32 hosts at a time, and nothing that takes a host long."""
+    assert parse_config({"servers": ["a"]}, PROFILES).collect.model_dump() == {
+        "interval": "1h",
+        "timeout": "2m",
+        "max_age": "3h",
+        "parallel_hosts": 32,
+        "pending_updates": False,
+        "usage_megabytes": 0,
+    }
+
+
 @pytest.mark.parametrize("interval", ["1h", "36h", "7d"])
 def test_the_outcome_of_a_scan_stands_for_three_intervals(interval: str) -> None:
     """Unless the configuration says otherwise."""
@@ -155,6 +175,8 @@ def test_with_both_parts_off_there_is_no_scan(certificates: bool, cipher_suites:
         {"scan": {"interval": "5m", "certificates": False, "cipher_suites": False}},
         {"scan": {"connections": 1, "parallel_endpoints": 1}, "probe": {"second_opinions": 0}},
         {"scan": {"connections": 1000, "parallel_endpoints": 64}, "probe": {"second_opinions": 1000}},
+        {"collect": {"interval": "1m", "timeout": "1m", "max_age": "2m", "parallel_hosts": 1, "usage_megabytes": 0}},
+        {"collect": {"parallel_hosts": 256, "usage_megabytes": 1000}},
     ],
     ids=str,
 )
@@ -162,7 +184,7 @@ def test_the_bounds_themselves_are_allowed(settings: dict[str, Any]) -> None:
     """As often as the sweep, or more often where nothing is scanned; least and most of each budget."""
     config = parse_config({"servers": ["a"], **settings}, PROFILES)
 
-    for part in ("scan", "probe"):
+    for part in ("scan", "probe", "collect"):
         said = settings.get(part, {})
         assert {key: getattr(config, part).model_dump()[key] for key in said} == said
 
@@ -280,6 +302,22 @@ BAD = {
             "probe.second_opinions: 1.5: Input should be a valid integer",
             "scan.connections: 'many': Input should be a valid integer",
         ],
+    ),
+    "collections without bounds": (
+        "collect: {interval: 5s, parallel_hosts: 257, usage_megabytes: 1001, pending_updates: 5}\nservers: [a]",
+        [
+            "collect.parallel_hosts: 257: Input should be less than or equal to 256",
+            "collect.pending_updates: 5: Input should be a valid boolean, unable to interpret input",
+            "collect.usage_megabytes: 1001: Input should be less than or equal to 1000",
+        ],
+    ),
+    "collections by nobody": (
+        "collect: {parallel_hosts: 0}\nservers: [a]",
+        ["collect.parallel_hosts: 0: Input should be greater than or equal to 1"],
+    ),
+    "collections that last too long": (
+        "collect: {interval: 1m, timeout: 2m}\nservers: [a]",
+        ["collect: {'interval': '1m', 'timeout': '2m'}: timeout 2m is longer than the interval 1m"],
     ),
     "a part that is neither on nor off": (
         "scan: {certificates: daily, cipher_suites: []}\nservers: [a]",
@@ -577,6 +615,294 @@ class TestFactsFile:
         assert (second.facts_file, second.facts_max_age) == ("", 0.0)
 
 
+NTLM = {"auth": "ntlm", "username": r"CONTOSO\svc", "password_file": "p"}
+KERBEROS = {"auth": "kerberos", "username": "svc@CONTOSO.TEST", "password_file": "p"}
+KEYTAB = {"auth": "kerberos", "username": "svc@CONTOSO.TEST", "keytab_file": "k"}
+BASIC = {"auth": "basic", "username": "svc", "password_file": "p"}
+CERTIFICATE_AUTH = {"auth": "certificate", "certificate_file": "c.pem", "key_file": "c.key"}
+HTTPS = {"transport": "https"}
+
+BAD_CREDENTIALS: dict[str, tuple[dict[str, Any], str]] = {
+    "no method": ({"username": "svc"}, ".auth: Field required"),
+    "an unknown method": (NTLM | {"auth": "digest"}, ".auth: Input should be 'kerberos', 'ntlm', 'basic' or"),
+    "no account": ({"auth": "ntlm", "password_file": "p"}, ".username: auth ntlm needs one"),
+    "an account for a certificate": (CERTIFICATE_AUTH | {"username": "svc"}, ".username: auth certificate needs none"),
+    "an empty account": (NTLM | {"username": ""}, ".username: the name of an account is needed"),
+    "an account of two lines": (NTLM | {"username": "a\nb"}, ".username: the name of an account is needed"),
+    "an account like an option": (KERBEROS | {"username": "-c/x@A.TEST"}, ".username: the name of an account is"),
+    "no realm": (KERBEROS | {"username": "svc"}, ".username: 'svc': auth kerberos needs a principal, user@REALM"),
+    "a NetBIOS domain": (
+        KERBEROS | {"username": r"CONTOSO\svc"},
+        r".username: 'CONTOSO\\svc': auth kerberos needs a principal, user@REALM",
+    ),
+    "two realms": (KERBEROS | {"username": "a@B@C"}, ".username: 'a@B@C': auth kerberos needs a principal"),
+    "a colon in basic's account": (BASIC | {"username": "a:b"}, ".username: 'a:b': auth basic allows no colon"),
+    "no secret": (
+        {"auth": "ntlm", "username": "svc"},
+        ": auth ntlm needs password_file, and there is none",
+    ),
+    "two secrets": (
+        KERBEROS | KEYTAB,
+        ": auth kerberos needs password_file, or keytab_file, and there is keytab_file, password_file",
+    ),
+    "a keytab for NTLM": (
+        {"auth": "ntlm", "username": "svc", "keytab_file": "k"},
+        ": auth ntlm needs password_file, and there is keytab_file",
+    ),
+    "a password for a certificate": (
+        CERTIFICATE_AUTH | {"password_file": "p"},
+        ": auth certificate needs certificate_file and key_file, and there is certificate_file, key_file, pass",
+    ),
+    "half a certificate": (
+        {"auth": "certificate", "certificate_file": "c.pem"},
+        ": auth certificate needs certificate_file and key_file, and there is certificate_file",
+    ),
+    "a secret without a name": (NTLM | {"password_file": ""}, ".password_file: the name of a file is needed"),
+    "a readable password": (
+        BASIC | {"transport": "http"},
+        ".transport: 'http': auth basic sends the password readably: https, or allow_unencrypted",
+    ),
+    "a certificate without TLS": (
+        CERTIFICATE_AUTH | {"transport": "http"},
+        ".transport: 'http': auth certificate needs https",
+    ),
+    "leave to what is encrypted": (
+        NTLM | {"allow_unencrypted": True},
+        ".allow_unencrypted: only auth basic over http is unencrypted",
+    ),
+    "the same over https": (
+        BASIC | {"allow_unencrypted": True},
+        ".allow_unencrypted: only auth basic over http is unencrypted",
+    ),
+    "trust without TLS": (NTLM | {"ca_file": "ca"}, ".ca_file: there are no certificates with transport http"),
+    "bindings without TLS": (
+        NTLM | {"channel_bindings": False},
+        ".channel_bindings: they exist with transport https and auth kerberos or ntlm only",
+    ),
+    "bindings of a password": (
+        BASIC | {"channel_bindings": True},
+        ".channel_bindings: they exist with transport https and auth kerberos or ntlm only",
+    ),
+    "an unknown transport": (NTLM | {"transport": "ssh"}, ".transport: Input should be 'http' or 'https'"),
+    "no port": (NTLM | {"port": 0}, ".port: Input should be greater than or equal to 1"),
+    "an unknown key": (NTLM | {"pass": "x"}, ".pass: there is no such key"),
+}
+
+
+class TestCredentials:
+    def _credential(self, **settings: Any) -> CredentialConfig:
+        return parse_config({"servers": ["a"], "credentials": {"x": settings}}, PROFILES).credentials["x"]
+
+    @pytest.mark.parametrize(
+        ("settings", "transport", "port"),
+        [
+            (NTLM, "http", 5985),
+            (KERBEROS, "http", 5985),
+            (KEYTAB, "http", 5985),
+            (BASIC, "https", 5986),
+            (CERTIFICATE_AUTH, "https", 5986),
+            (NTLM | HTTPS, "https", 5986),
+            (KERBEROS | HTTPS | {"port": 443}, "https", 443),
+            (NTLM | {"port": 80}, "http", 80),
+            (BASIC | {"transport": "http", "allow_unencrypted": True}, "http", 5985),
+        ],
+        ids=str,
+    )
+    def test_transport_and_port_follow_the_method(self, settings: dict[str, Any], transport: str, port: int) -> None:
+        """What encrypts its messages goes over http, the rest over https; with WinRM's own ports."""
+        credential = self._credential(**settings)
+
+        assert (credential.transport, credential.port) == (transport, port)
+
+    def test_what_is_not_said_is_none(self) -> None:
+        """And channel bindings are made where they can be."""
+        credential = self._credential(**NTLM)
+
+        assert (credential.keytab_file, credential.certificate_file, credential.key_file) == (None, None, None)
+        assert (credential.ca_file, credential.channel_bindings, credential.allow_unencrypted) == (None, True, False)
+        assert not self._credential(**NTLM, **HTTPS, channel_bindings=False).channel_bindings
+
+    @pytest.mark.parametrize(
+        "username", ["svc", r"CONTOSO\svc", r".\svc", "svc@contoso.test", r"CONTOSO\a b", "CONTOSO\\dịch-vụ"]
+    )
+    def test_ntlm_takes_names_as_windows_does(self, username: str) -> None:
+        """Of the host, of a domain, and principal names of users."""
+        assert self._credential(**NTLM | {"username": username}).username == username
+
+    @pytest.mark.parametrize("username", ["svc@CONTOSO.TEST", "svc/host@CONTOSO.TEST", "EXCH01$@contoso.test"])
+    def test_kerberos_takes_principals(self, username: str) -> None:
+        """Realms are not always in capitals."""
+        assert self._credential(**KEYTAB | {"username": username}).username == username
+
+    @pytest.mark.parametrize(("settings", "message"), BAD_CREDENTIALS.values(), ids=BAD_CREDENTIALS)
+    def test_faults_are_named(self, settings: dict[str, Any], message: str) -> None:
+        """Each with the path of the credential's key."""
+        with pytest.raises(ConfigError) as caught:
+            self._credential(**settings)
+
+        assert any(error.startswith(f"credentials.x{message}") for error in caught.value.errors), caught.value.errors
+
+    @pytest.mark.parametrize("name", ["readers", "svc_1", "a.b-c@d", "9", "a" * 64])
+    def test_names_are_words(self, name: str) -> None:
+        """They are values of a label, and of a label in target files."""
+        assert name in parse_config({"servers": ["a"], "credentials": {name: NTLM}}, PROFILES).credentials
+
+    @pytest.mark.parametrize("name", ["", "none", "a b", "-a", "a\n", "é", "a" * 65, 5, None])
+    def test_other_things_are_no_names(self, name: object) -> None:
+        """`none` has a meaning of its own."""
+        with pytest.raises(ConfigError, match="credentials"):
+            parse_config({"servers": ["a"], "credentials": {name: NTLM}}, PROFILES)
+
+    @pytest.mark.parametrize(
+        "credentials",
+        ["hunter2", ["hunter2"], {"x": "hunter2"}, {"x": ["hunter2"]}]
+        + [
+            {"x": NTLM | {key: value}}
+            for key in CredentialConfig.model_fields
+            for value in (["hunter2"], {"a": "hunter2"})
+        ]
+        + [{"x": NTLM | {"password": "hunter2"}}, {"x": {"auth": "ntlm", "password": "hunter2"}}],
+        ids=str,
+    )
+    def test_a_password_in_the_wrong_place_is_not_repeated(self, credentials: object) -> None:
+        """Errors go to logs and terminals."""
+        with pytest.raises(ConfigError) as caught:
+            parse_config({"servers": ["a"], "credentials": credentials}, PROFILES)
+
+        assert "hunter2" not in str(caught.value)
+
+    def test_files_are_relative_to_the_configuration(self, tmp_path: Path) -> None:
+        """All of them; those with an absolute path are where that says."""
+        (tmp_path / "ca.pem").write_bytes(CERTIFICATE)
+        config = _load(
+            tmp_path,
+            """\
+            servers: [a]
+            credentials:
+              password: {auth: ntlm, username: svc, password_file: secrets/p, transport: https, ca_file: ca.pem}
+              keytab: {auth: kerberos, username: svc@A.TEST, keytab_file: /etc/krb5.keytab}
+              certificate: {auth: certificate, certificate_file: c.pem, key_file: c.key}
+            """,
+        )
+
+        password, keytab, certificate = config.credentials.values()
+        assert (password.password_file, password.ca_file) == (str(tmp_path / "secrets/p"), str(tmp_path / "ca.pem"))
+        assert (keytab.keytab_file, keytab.password_file) == ("/etc/krb5.keytab", None)
+        assert (certificate.certificate_file, certificate.key_file) == (
+            str(tmp_path / "c.pem"),
+            str(tmp_path / "c.key"),
+        )
+        assert certificate.ca_file is None
+
+    def test_every_ca_file_must_be_one(self, tmp_path: Path) -> None:
+        """All faults at once, that of scans with them; the secrets themselves may come later."""
+        (tmp_path / "bad.pem").write_text("no certificate", encoding="ascii")
+
+        with pytest.raises(ConfigError) as caught:
+            _load(
+                tmp_path,
+                """\
+                servers: [a]
+                scan: {ca_file: none.pem}
+                credentials:
+                  x: {auth: ntlm, username: svc, password_file: p, transport: https, ca_file: none.pem}
+                  y: {auth: certificate, certificate_file: c.pem, key_file: c.key, ca_file: bad.pem}
+                """,
+            )
+
+        first, second, third = caught.value.errors
+        assert first == f"scan.ca_file: '{tmp_path}/none.pem': No such file or directory"
+        assert second == f"credentials.x.ca_file: '{tmp_path}/none.pem': No such file or directory"
+        assert third.startswith(f"credentials.y.ca_file: '{tmp_path}/bad.pem': ")
+
+
+class TestCredentialsOfServers:
+    def _config(self, *servers: Any, default: str | None = None) -> Config:
+        document = {
+            "credentials": {"readers": NTLM, "others": NTLM},
+            "defaults": {"credentials": default},
+            "servers": list(servers),
+        }
+        return parse_config(document, PROFILES)
+
+    def _effective(self, server: Any, default: str | None = None) -> str:
+        config = self._config(server, default=default)
+        return target_of(config.servers[0], config.defaults).credentials
+
+    def test_a_server_names_its_own(self) -> None:
+        """Its own, else the default, else none."""
+        assert self._effective("a") == ""
+        assert self._effective("a", default="readers") == "readers"
+        assert self._effective({"name": "a", "credentials": "others"}, default="readers") == "others"
+        assert self._effective({"name": "a", "credentials": None}, default="readers") == "readers"
+
+    def test_a_server_may_have_none(self) -> None:
+        """Where there is no way to WinRM, as in a DMZ."""
+        assert self._effective({"name": "a", "credentials": "none"}, default="readers") == ""
+        assert self._effective({"name": "10.0.0.1", "credentials": "none"}) == ""
+
+    def test_a_facts_file_wins_over_the_default(self) -> None:
+        """What a host says comes from one place."""
+        assert self._effective({"name": "a", "facts_file": {"path": "a.txt"}}, default="readers") == ""
+        assert self._effective({"name": "a", "facts_file": {"path": "a.txt"}, "credentials": "none"}) == ""
+
+    @pytest.mark.parametrize("address", ["10.0.0.1", "fd00::25"])
+    def test_the_default_is_not_for_addresses(self, address: str) -> None:
+        """A document says the host's name, and no address. As the address to connect to it is good."""
+        assert self._effective(address, default="readers") == ""
+        assert self._effective({"name": "a", "address": address}, default="readers") == "readers"
+
+    @pytest.mark.parametrize(
+        ("server", "error"),
+        [
+            ({"name": "a", "credentials": "x"}, "servers[1].credentials: 'x' is not among credentials"),
+            ({"name": "a", "credentials": ""}, "servers[1].credentials: '' is not among credentials"),
+            (
+                {"name": "10.0.0.1", "credentials": "readers"},
+                (
+                    "servers[1]: {'name': '10.0.0.1', 'credentials': 'readers'}: "
+                    "credentials needs the server's name, and 10.0.0.1 is an address"
+                ),
+            ),
+            (
+                {"name": "a", "credentials": "readers", "facts_file": {"path": "f"}},
+                (
+                    "servers[1]: {'name': 'a', 'credentials': 'readers', 'facts_file': {'path': 'f'}}: "
+                    "facts_file and credentials: one of the two"
+                ),
+            ),
+        ],
+    )
+    def test_faults_are_named(self, server: dict[str, Any], error: str) -> None:
+        """As everywhere, with their place."""
+        with pytest.raises(ConfigError) as caught:
+            self._config("first", server)
+
+        assert list(caught.value.errors) == [error]
+
+    @pytest.mark.parametrize("default", ["x", "none", ""])
+    def test_the_default_must_exist(self, default: str) -> None:
+        """Leaving it out is how to have none."""
+        with pytest.raises(ConfigError) as caught:
+            self._config("a", default=default)
+
+        assert list(caught.value.errors) == [f"defaults.credentials: {default!r} is not among credentials"]
+
+    def test_one_fault_in_credentials_is_one_fault(self) -> None:
+        """Those that name it are not blamed."""
+        with pytest.raises(ConfigError) as caught:
+            parse_config(
+                {
+                    "credentials": {"x": {"auth": "ntlm"}},
+                    "defaults": {"credentials": "x"},
+                    "servers": [{"name": "a", "credentials": "x"}],
+                },
+                PROFILES,
+            )
+
+        assert list(caught.value.errors) == ["credentials.x.username: auth ntlm needs one"]
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     """The operating system's words."""
     with pytest.raises(ConfigError, match=r"nowhere\.yml: No such file or directory"):
@@ -634,6 +960,7 @@ def test_durations_survive_being_written(milliseconds: int) -> None:
 _KEYS = [
     "servers", "name", "probe", "interval", "timeout", "endpoints", "port", "service", "labels", "role", "profiles",
     "defaults", "file_sd_configs", "files", "max_age", "expect", "address", "scan", "facts_file", "path",
+    "collect", "credentials", "auth", "username", "password_file", "transport", "ca_file",
 ]  # fmt: skip
 
 

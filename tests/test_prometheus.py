@@ -89,14 +89,17 @@ async def test_a_real_scrape(address: str, tmp_path: Path) -> None:
     assert {each["metric"]["server"]: each["metric"]["state"] for each in states} == {
         "forgotten.demo.test": "not_ready",
         "ssl3-still-on.demo.test": "not_ready",
+        "part-2-half-way.demo.test": "not_ready",
         "part-2-done.demo.test": "not_ready",
         "part-3-done.demo.test": "ready",
         "modern.demo.test": "ready",
+        "newest.demo.test": "ready",
+        "directory.demo.test": "not_ready",
         "mail-gateway.demo.test": "not_ready",
         "switched-off.demo.test": "unknown",
     }
     assert {each["metric"]["server"].split(".")[0] for each in old} == {
-        "forgotten", "ssl3-still-on", "part-2-done", "mail-gateway",
+        "forgotten", "ssl3-still-on", "part-2-half-way", "part-2-done", "directory", "mail-gateway",
     }  # fmt: skip
 
 

@@ -128,7 +128,7 @@ def _collected(seconds: float) -> str:
 
 
 def _unusable(logged: Any) -> list[tuple[str, Reason]]:
-    return [(each["server"], each["reason"]) for each in logged if each["event"] == "facts file is not usable"]
+    return [(each["server"], each["reason"]) for each in logged if each["event"] == "no host facts"]
 
 
 async def _looks(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
@@ -430,9 +430,9 @@ class TestFailures:
                 await _looks(monkeypatch, 3)
 
         assert _unusable(logged) == [(SERVER, Reason.FILE_UNREADABLE), (SERVER, Reason.BAD_DOCUMENT)]
-        (unreadable, _) = [each for each in logged if each["event"] == "facts file is not usable"]
+        (unreadable, _) = [each for each in logged if each["event"] == "no host facts"]
         assert (unreadable["log_level"], unreadable["detail"]) == ("warning", f"{path}: No such file or directory")
-        assert sum(each["event"] == "facts file read" for each in logged) == 1
+        assert sum(each["event"] == "host facts" for each in logged) == 1
 
     async def test_the_log_says_what_was_collected(self, path: Path) -> None:
         """By which script, when, of what machine; and how much could not be read."""
@@ -443,10 +443,11 @@ class TestFailures:
             async with running(Refresh(_one(path))) as refresh:
                 host = _host(await until(refresh, _known))
 
-        (said,) = [each for each in logged if each["event"] == "facts file read"]
+        (said,) = [each for each in logged if each["event"] == "host facts"]
         assert said.pop("collected") in {_collected(at + late).removeprefix("collected at ") for late in (0, 1)}
         assert said == {
-            "event": "facts file read",
+            "event": "host facts",
+            "source": "facts file",
             "log_level": "info",
             "server": SERVER,
             "script": VERSION,
@@ -470,7 +471,7 @@ class TestFailures:
             async with running(Refresh(_one(path))) as refresh:
                 await until(refresh, _known)
 
-        (said,) = [each for each in logged if each["event"] == "facts file read"]
+        (said,) = [each for each in logged if each["event"] == "host facts"]
         assert sorted(said["unread"].split()) == ["access_denied=2", "bad_document=1"]
         assert "simulation" not in said
 
@@ -500,7 +501,9 @@ class TestOtherServers:
         async with running(Refresh(config(servers=[_entry(SERVER, path), _entry(OTHER)]))) as refresh:
             snapshot = await until(refresh, lambda snapshot: _known(snapshot) and _server(snapshot, OTHER).swept)
 
-        assert _host(snapshot, OTHER) == Missing(Reason.NOT_OBSERVED_YET, "no facts_file is configured")
+        assert _host(snapshot, OTHER) == Missing(
+            Reason.NOT_OBSERVED_YET, "neither credentials nor a facts_file are configured"
+        )
         assert set(_server(snapshot, OTHER).observations) == {"sweep"}
         assert set(snapshot.observations) == {"sweep", "collect"}
 
@@ -594,7 +597,7 @@ class TestAnotherFile:
             refresh._watch(target, refresh._watched[SERVER])
             after = await until(refresh, _known)
 
-        assert _host(before) == refresh_module.NO_FACTS_FILE
+        assert _host(before) == refresh_module.NOBODY_ASKS
         assert _status(after).success is True
         assert after.observations["collect"] == ObservationSettings(refresh_module.FACTS_FILE_LOOK, DAY)
 
@@ -603,7 +606,7 @@ class TestAnotherFile:
         before, after = await self._changed(path, facts_file="", facts_max_age=0.0)
 
         assert set(_server(before).observations) == {"sweep", "collect"}
-        assert _host(after) == refresh_module.NO_FACTS_FILE
+        assert _host(after) == refresh_module.NOBODY_ASKS
         assert set(_server(after).observations) == {"sweep"}
         assert set(after.observations) == {"sweep"}
 

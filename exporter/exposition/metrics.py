@@ -95,6 +95,12 @@ def _smtp_sessions(server: ServerSnapshot) -> Iterator[Sample]:
                     yield (name, side, protocol), float(usage.value.sessions.get(protocol, 0))
 
 
+def _clock_offset(server: ServerSnapshot) -> Iterator[Sample]:
+    for name, host in _host(server):
+        if host.clock_offset is not None:
+            yield (name,), host.clock_offset
+
+
 def _rule_failed(server: ServerSnapshot) -> Iterator[Sample]:
     for verdict in server.verdicts:
         if verdict.state in {RuleState.PASSED, RuleState.FAILED, RuleState.WAIVED}:
@@ -301,6 +307,14 @@ SERVER_METRICS: Final[tuple[Family[ServerSnapshot], ...]] = (
         _smtp_sessions,
     ),
     Family(
+        "tls_readiness_server_clock_offset_seconds",
+        "gauge",
+        "By how much the host's clock is ahead of the exporter's, beyond what the time that the collection took "
+        "explains; only where facts are collected over WinRM." + _IN_BACKGROUND,
+        ("server",),
+        _clock_offset,
+    ),
+    Family(
         "tls_readiness_observation_success",
         "gauge",
         "1 if the last attempt to observe the server succeeded for every endpoint that counts: a sweep decided "
@@ -312,8 +326,8 @@ SERVER_METRICS: Final[tuple[Family[ServerSnapshot], ...]] = (
     Family(
         "tls_readiness_observation_last_success_timestamp_seconds",
         "gauge",
-        "When the server was last observed successfully; 0 never. collect: when the host said it, by its own clock."
-        + _IN_BACKGROUND,
+        "When the server was last observed successfully; 0 never. collect: of a facts file, when the host said it, by "
+        "its own clock." + _IN_BACKGROUND,
         ("server", "kind"),
         _observation_last_success,
     ),
@@ -417,6 +431,13 @@ FLEET_METRICS: Final[tuple[Family[Snapshot], ...]] = (
         "Child processes that ended in the midst of their work, by the kind of work and the reason." + _IN_BACKGROUND,
         ("kind", "reason"),
         lambda snapshot: [(key, float(count)) for key, count in snapshot.worker_deaths.items()],
+    ),
+    Family(
+        "tls_readiness_credential_blocked",
+        "gauge",
+        "1 while the credential is not used because it was refused, so that no account is locked out." + _IN_BACKGROUND,
+        ("credential",),
+        lambda snapshot: [((name,), float(blocked)) for name, blocked in snapshot.credentials_blocked.items()],
     ),
     Family(
         "tls_readiness_sd_discovered_targets",

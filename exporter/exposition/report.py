@@ -16,6 +16,7 @@ from exporter.snapshot import ServerSnapshot, Snapshot
 from exporter.verdicts import ProfileVerdict, Verdict
 
 SCHEMA_VERSION = 1
+_SECONDS = frozenset({"clock_offset"})  # what is a number of seconds, and no time
 
 
 def document(snapshot: Snapshot) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def _answer(fact: Fact[bool]) -> dict[str, Any]:
 
 
 def _item(value: Any) -> Any:
-    """Anything that host facts are made of. Their floats are all times, their tuples of numbers versions."""
+    """Anything that host facts are made of. Their floats are times, but for one; their tuples of numbers versions."""
     shown = value
     match value:
         case Known():
@@ -137,7 +138,8 @@ def _item(value: Any) -> Any:
         case Mapping():
             shown = {str(name): _item(each) for name, each in value.items()}
         case _ if is_dataclass(value):
-            shown = {each.name: _item(getattr(value, each.name)) for each in fields(value)}
+            items = {each.name: getattr(value, each.name) for each in fields(value)}
+            shown = {name: item if name in _SECONDS else _item(item) for name, item in items.items()}
     return shown
 
 

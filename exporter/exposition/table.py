@@ -93,7 +93,8 @@ def _hosts(snapshot: Snapshot) -> list[RenderableType]:
     for server in asked:
         name, host = server.target.name, server.facts.host
         if isinstance(host, Missing):
-            missing.append(Text(f"? {name} host: {host.reason}: {host.detail}", style="yellow"))
+            why = f"{host.reason}: {host.detail}" if host.detail else host.reason
+            missing.append(Text(f"? {name} host: {why}", style="yellow"))
             continue
         shown = Text(name + (" (simulated)" if host.value.simulation else ""))
         table.add_row(shown, *_host(host.value), _day(host.at))

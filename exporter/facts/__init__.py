@@ -24,7 +24,7 @@ from exporter.facts.endpoint import (
     EndpointSweep,
     all_missing,
 )
-from exporter.facts.fact import UNSEEN, Fact, Known, Missing, MissingFactError, Reason, T_co, kept
+from exporter.facts.fact import UNSEEN, Fact, Known, Missing, MissingFactError, Reason, T_co, fresh, kept
 from exporter.facts.host import (
     CLR_2,
     CLR_4,
@@ -102,6 +102,7 @@ __all__ = [
     "Windows",
     "all_missing",
     "dotted",
+    "fresh",
     "kept",
 ]
 

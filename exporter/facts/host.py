@@ -327,6 +327,8 @@ class HostFacts:
         bindings: which of them HTTP.sys uses where.
         remote_desktop: the RDP-Tcp listener.
         smtp: per side, what the SMTP protocol logs say; a receive connector is a server.
+        clock_offset: seconds by which the host's clock is ahead of ours, beyond what the time that the collection took
+            explains; negative where it is behind, None where nobody measured it, as with a facts file.
     """
 
     name: str
@@ -353,6 +355,7 @@ class HostFacts:
     bindings: Fact[tuple[Binding, ...]]
     remote_desktop: RemoteDesktop
     smtp: Mapping[Side, Fact[SmtpUsage]]
+    clock_offset: float | None = None
 
     @property
     def windows_name(self) -> Fact[str]:

@@ -37,6 +37,7 @@ class Target:
         labels: configured ones.
         facts_file: the file with what the host says about itself; "" for none.
         facts_max_age: seconds for which its document stands.
+        credentials: the name of those with which it is asked about itself over WinRM; "" where it is not.
         expect: the profile that it is declared to meet; "" for none.
     """
 
@@ -47,12 +48,18 @@ class Target:
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     facts_file: str = ""
     facts_max_age: float = 0.0
+    credentials: str = ""
     expect: str = ""
 
     @property
     def host(self) -> str:
         """The host whose addresses are connected to."""
         return self.name if self.address in {"", "all"} else self.address
+
+    @property
+    def speaks_of_itself(self) -> bool:
+        """Whether there is a way to what the host says about itself."""
+        return bool(self.facts_file or self.credentials)
 
 
 def _core(*ports: tuple[int, str]) -> tuple[Port, ...]:
@@ -90,6 +97,7 @@ def target_of(server: ServerConfig, defaults: Defaults) -> Target:
         labels=MappingProxyType(dict(server.labels)),
         facts_file=server.facts_file.path if server.facts_file else "",
         facts_max_age=server.facts_file.max_age if server.facts_file else 0.0,
+        credentials=defaults.credentials_of(server),
         expect=server.expect or "",
     )
 

@@ -1,21 +1,21 @@
 """Targets from files, in Prometheus' file_sd format.
 
 A file is a list of groups ``{targets: [name, …], labels: {…}}`` in YAML or JSON. A label ``__role__``, ``__address__``,
-``__expect__`` or ``__facts_file__`` (the path alone) sets what the key of that name sets for a server in the
-configuration file; the others become labels.
+``__expect__``, ``__credentials__`` or ``__facts_file__`` (the path alone) sets what the key of that name sets for a
+server in the configuration file; the others become labels.
 """
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from exporter.config import ConfigError, Defaults, FileSdConfig, ServerConfig, describe, load_yaml
+from exporter.config import NO_CREDENTIALS, ConfigError, Defaults, FileSdConfig, ServerConfig, describe, load_yaml
 from exporter.files import stamp
 from exporter.targets import Target, merge, target_of
 
@@ -30,6 +30,7 @@ class _Group(BaseModel):
 _GROUPS = TypeAdapter(list[_Group])
 _SETTINGS = {"__role__": "role", "__address__": "address", "__expect__": "expect"}
 _FACTS_FILE = "__facts_file__"
+_CREDENTIALS = "__credentials__"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +62,17 @@ class Discovered:
 class FileDiscovery:
     """Looks at the files again and again; keeps the last good content of each."""
 
-    def __init__(self, configs: Sequence[FileSdConfig], defaults: Defaults, profiles: Sequence[str]) -> None:
+    def __init__(
+        self,
+        configs: Sequence[FileSdConfig],
+        defaults: Defaults,
+        profiles: Sequence[str],
+        credentials: Collection[str],
+    ) -> None:
         self._patterns = [pattern for config in configs for pattern in config.files]
         self._defaults = defaults
         self._profiles = profiles
+        self._credentials = frozenset({NO_CREDENTIALS, *credentials})
         self._read: dict[Path, _Read] = {}
 
     def look(self) -> Discovered:
@@ -106,6 +114,8 @@ class FileDiscovery:
                     continue
                 if server.expect is not None and server.expect not in self._profiles:
                     errors.append(f"[{index}].labels.__expect__: {server.expect!r} is not among profiles")
+                if server.credentials is not None and server.credentials not in self._credentials:
+                    errors.append(f"[{index}].labels.{_CREDENTIALS}: {server.credentials!r} is not among credentials")
                 targets.append(target_of(server, self._defaults))
         _, repeated = merge(targets)
         errors += [f"{name!r} is there twice" for name in repeated]
@@ -118,5 +128,7 @@ def _server(name: str, labels: Mapping[str, str], folder: Path) -> dict[str, Any
     settings: dict[str, Any] = {key: labels[label] for label, key in _SETTINGS.items() if label in labels}
     if labels.get(_FACTS_FILE):  # to Prometheus, an empty label is none
         settings["facts_file"] = {"path": str(folder / labels[_FACTS_FILE])}
-    own = {key: value for key, value in labels.items() if key not in {*_SETTINGS, _FACTS_FILE}}
+    if labels.get(_CREDENTIALS):
+        settings["credentials"] = labels[_CREDENTIALS]
+    own = {key: value for key, value in labels.items() if key not in {*_SETTINGS, _FACTS_FILE, _CREDENTIALS}}
     return {**settings, "name": name, "labels": own}

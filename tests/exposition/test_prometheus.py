@@ -94,7 +94,12 @@ def _fleet() -> Snapshot:
             name="exch03.test",
             scanned=True,
         ),
-        server_snapshot(name="exch04.test", host=host_facts("exchange-2019-cu15-on-2022"), ports=(), role="none"),
+        server_snapshot(
+            name="exch04.test",
+            host=host_facts("exchange-2019-cu15-on-2022", clock_offset=-2.5),
+            ports=(),
+            role="none",
+        ),
         server_snapshot(name="exch05.test", host=Missing(Reason.OTHER_HOST, "it is about exch04.test"), scans=False),
         observations={
             "sweep": ObservationSettings(3600.0, 10800.0),
@@ -110,6 +115,7 @@ def _fleet() -> Snapshot:
         script=CollectorScript("1.0.0", "5c" * 32),
         second_opinions={"agreed": 4, "contradictory": 1, "undecided": 0, "budget_spent": 2},
         worker_deaths={("second_opinion", "deadline"): 0, ("scan", "deadline"): 1, ("scan", "memory"): 0},
+        credentials_blocked={"exchange-readers": False, "edge-readers": True},
     )
 
 
@@ -482,11 +488,29 @@ class TestHosts:
 
     @pytest.mark.parametrize("host", [None, Missing(Reason.OTHER_HOST, ""), Missing(Reason.STALE, "")])
     @pytest.mark.parametrize(
-        "family", ["reboot_pending", "windows_update_timestamp_seconds", "tls_settings_info", "smtp_sessions"]
+        "family",
+        [
+            "reboot_pending",
+            "windows_update_timestamp_seconds",
+            "tls_settings_info",
+            "smtp_sessions",
+            "server_clock_offset_seconds",
+        ],
     )
     def test_without_facts_there_is_no_series(self, family: str, host: Missing | None) -> None:
         """What it was is not what it is."""
         assert _of_host(host, family) == []
+
+    @pytest.mark.parametrize("offset", [0.0, -3598.0, 0.25])
+    def test_its_clock(self, offset: float) -> None:
+        """Ahead or behind; right is 0."""
+        assert _of_host(host_facts(clock_offset=offset), "server_clock_offset_seconds") == [
+            ({"server": "exch01.test"}, offset)
+        ]
+
+    def test_a_clock_that_nobody_measured_has_no_series(self) -> None:
+        """As with a facts file, which may be older than it says."""
+        assert _of_host(host_facts(), "server_clock_offset_seconds") == []
 
     def test_how_it_was_observed(self) -> None:
         """Beside sweeps and scans, also of a server that has no endpoints; when, by the host's own clock."""
@@ -528,6 +552,16 @@ class TestHosts:
 
         assert {reason: value for reason, value in counted if value} == {"other_host": 2.0}
         assert [reason for reason, _ in counted] == list(Reason)
+
+
+def test_credentials_that_were_refused() -> None:
+    """1 while they are not used; those that are have their series as well, or no alert could tell."""
+    snapshot = fleet(credentials_blocked={"exchange-readers": True, "edge readers": False})
+
+    assert _samples(snapshot, "tls_readiness_credential_blocked") == [
+        ({"credential": "exchange-readers"}, 1.0),
+        ({"credential": "edge readers"}, 0.0),
+    ]
 
 
 @pytest.mark.parametrize("accept", ["", OPENMETRICS])

@@ -359,6 +359,11 @@ class TestHost:
         assert value["fips"] == {"state": "unknown", "reason": "access_denied", "detail": "security.fips: denied"}
         assert value["pending_updates"]["reason"] == "not_collected"
 
+    @pytest.mark.parametrize("offset", [0.0, -2.5, 3598.0, None])
+    def test_the_clock_s_offset_is_a_number_of_seconds(self, offset: float | None) -> None:
+        """And no time, as all other numbers with a fraction are; null where nobody measured it."""
+        assert self._value(host_facts(clock_offset=offset))["clock_offset"] == offset
+
     def test_numbers_and_lists_stay_what_they_are(self) -> None:
         """0 is neither null nor a time; an empty list is one; true is no number."""
         value = self._value(host_facts("exchange-2016-cu7-on-2012-r2", hotfixes=Known((), NOW)))

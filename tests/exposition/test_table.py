@@ -325,6 +325,14 @@ class TestHosts:
         assert "? exch02.test host: other_host: it is about exch03.test" in text
         assert [row[0] for row in _section(text, "Hosts")] == ["exch01.test (simulated)"]
 
+    def test_a_reason_without_words_stands_alone(self) -> None:
+        """Nothing hangs over."""
+        text = _show(fleet(server_snapshot(host=Missing(Reason.NOT_OBSERVED_YET))))
+
+        assert [line.rstrip() for line in text.splitlines() if "host" in line] == [
+            "? exch01.test host: not_observed_yet"
+        ]
+
     def test_where_none_is_known_there_is_no_empty_table(self) -> None:
         """The reasons alone."""
         text = _show(fleet(server_snapshot(host=Missing(Reason.FILE_UNREADABLE, "a.txt: No such file or directory"))))

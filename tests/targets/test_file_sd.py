@@ -25,7 +25,7 @@ def _write(path: Path, content: str) -> None:
 
 def _discovery(folder: Path, *files: str) -> FileDiscovery:
     config = FileSdConfig(files=tuple(str(folder / name) for name in files or ("*.yml", "*.json")))
-    return FileDiscovery([config], Defaults(), ["wire-tls12"])
+    return FileDiscovery([config], Defaults(), ["wire-tls12"], {"readers", "others"})
 
 
 def _names(targets: tuple[Target, ...]) -> list[str]:
@@ -78,6 +78,18 @@ BAD = {
     "an unknown setting": ("- targets: [a]\n  labels: {__port__: x}", "reserved label name: __port__"),
     "an unknown role": ("- targets: [a]\n  labels: {__role__: hub}", "role: 'hub'"),
     "an unknown profile": ("- targets: [a]\n  labels: {__expect__: tls14}", "'tls14' is not among profiles"),
+    "unknown credentials": (
+        "- targets: [a]\n  labels: {__credentials__: reader}",
+        "[0].labels.__credentials__: 'reader' is not among credentials",
+    ),
+    "credentials of an address": (
+        "- targets: [10.0.0.1]\n  labels: {__credentials__: readers}",
+        "[0].targets[0]: credentials needs the server's name, and 10.0.0.1 is an address",
+    ),
+    "two sources of host facts": (
+        "- targets: [a]\n  labels: {__credentials__: readers, __facts_file__: a.txt}",
+        "[0].targets[0]: facts_file and credentials: one of the two",
+    ),
     "a server twice": ("- targets: [a, A]", "'A' is there twice"),
 }
 
@@ -216,6 +228,47 @@ class TestFactsFile:
         assert "reserved label name: __facts_max_age__" in str(error)
 
 
+class TestCredentials:
+    def _look(self, folder: Path, labels: str, default: str | None) -> tuple[Target, ...]:
+        _write(folder / "a.yml", f"- targets: [exch01.test, 10.0.0.1]\n  labels: {{{labels}}}")
+        files = FileSdConfig(files=(str(folder / "*.yml"),))
+        found = FileDiscovery([files], Defaults(credentials=default), [], ["readers", "others"]).look()
+        assert found.errors == ()
+        return found.targets
+
+    def test_the_default_is_for_names(self, tmp_path: Path) -> None:
+        """As for the configuration's own servers: those that are called by an address stay without."""
+        named, address = self._look(tmp_path, "site: hanoi", "readers")
+
+        assert (named.credentials, address.credentials) == ("readers", "")
+
+    def test_a_group_has_its_own(self, tmp_path: Path) -> None:
+        """A setting, and no label of the metrics."""
+        _write(tmp_path / "b.yml", "- targets: [exch02.test]\n  labels: {__credentials__: others}")
+
+        *_, target = self._look(tmp_path, "site: hanoi", "readers")
+
+        assert (target.name, target.credentials, dict(target.labels)) == ("exch02.test", "others", {})
+
+    def test_or_none(self, tmp_path: Path) -> None:
+        """Whatever the default is."""
+        assert [each.credentials for each in self._look(tmp_path, "__credentials__: none", "readers")] == ["", ""]
+
+    def test_an_empty_one_is_not_there(self, tmp_path: Path) -> None:
+        """As every label is to Prometheus."""
+        first, _ = self._look(tmp_path, '__credentials__: ""', "readers")
+
+        assert (first.credentials, dict(first.labels)) == ("readers", {})
+
+    def test_a_facts_file_wins_over_the_default(self, tmp_path: Path) -> None:
+        """What a host says comes from one place."""
+        _write(tmp_path / "b.yml", "- targets: [exch02.test]\n  labels: {__facts_file__: a.txt}")
+
+        *_, target = self._look(tmp_path, "site: hanoi", "readers")
+
+        assert (target.facts_file, target.credentials) == (str(tmp_path / "a.txt"), "")
+
+
 def test_a_folder_with_brackets_is_a_folder(tmp_path: Path) -> None:
     """Only what the configuration says is a pattern."""
     folder = tmp_path / "[etc]"
@@ -224,6 +277,6 @@ def test_a_folder_with_brackets_is_a_folder(tmp_path: Path) -> None:
     (folder / "tls-readiness.yml").write_text("file_sd_configs: [{files: ['a*.yml']}]")
     config = load_config(folder / "tls-readiness.yml", ["wire-tls12", "wire-tls12-only"])
 
-    found = FileDiscovery(config.file_sd_configs, config.defaults, config.profiles).look()
+    found = FileDiscovery(config.file_sd_configs, config.defaults, config.profiles, config.credentials).look()
 
     assert _names(found.targets) == ["exch01.test"]

@@ -40,6 +40,16 @@ def test_configured_endpoints_replace_the_preset() -> None:
     assert target.ports == (Port(2525, "smtp", "configured"),)
 
 
+def test_a_target_has_the_credentials_in_effect() -> None:
+    """The default ones, or its own; a target of the command line has none."""
+    defaults = Defaults(credentials="readers")
+
+    assert target_of(_server(), defaults).credentials == "readers"
+    assert target_of(_server(credentials="others"), defaults).credentials == "others"
+    assert target_of(_server(credentials="none"), defaults).credentials == ""
+    assert [each.credentials for each in parse_targets(["exch01.test"])] == [""]
+
+
 @pytest.mark.parametrize(
     ("address", "host"),
     [("", "exch01.test"), ("all", "exch01.test"), ("192.0.2.1", "192.0.2.1"), ("vip.test", "vip.test")],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from dataclasses import replace
 from typing import Any, Final
 
 from exporter.facts import Fact, HostFacts, Known, Missing, Reason
@@ -19,19 +20,21 @@ MAX_BYTES: Final = 8 * 1024 * 1024
 BEGIN: Final = "-----BEGIN TLS READINESS DOCUMENT-----"
 END: Final = "-----END TLS READINESS DOCUMENT-----"
 _LONGEST_NUMBER: Final = 20
+_TICK: Final = 1.0  # seconds: what a document's clock is cut down to
 _BOMS: Final = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
-def read_document(output: bytes, server: str) -> Fact[HostFacts]:
+def read_document(output: bytes, server: str, during: tuple[float, float] | None = None) -> Fact[HostFacts]:
     """What a host says, from what the script printed, and whatever came before and after it.
 
     Args:
         output: as it came: ASCII, or as PowerShell redirects it into a file, UTF-16 with a byte order mark.
         server: the configured name, which the host must have.
+        during: between which Unix times of our clock the script ran; None where nobody was there.
 
     Returns:
-        The facts, as old as the document's own clock says; or why it cannot be used as a whole: *bad_document*,
-        *other_host*, *redirected*.
+        The facts, as old as the end of that time, or where there is none as the document's own clock says; or why it
+        cannot be used as a whole: *bad_document*, *other_host*, *redirected*.
     """
     try:
         document = _load(output)
@@ -48,7 +51,16 @@ def read_document(output: bytes, server: str) -> Fact[HostFacts]:
     redirected = top.inside("powershell").read("redirected", values.boolean)
     if isinstance(redirected, Known) and redirected.value:
         return Missing(Reason.REDIRECTED, "the script ran in a 32-bit PowerShell on a 64-bit Windows, and read nothing")
-    return Known(_facts(document, clock.value, name.value, fqdn.value), clock.value)
+    if during is None:
+        return Known(_facts(document, clock.value, name.value, fqdn.value), clock.value)
+    facts = _facts(document, during[1], name.value, fqdn.value)
+    measured = replace(facts, collected_at=clock.value, clock_offset=_offset(clock.value, *during))
+    return Known(measured, during[1])
+
+
+def _offset(clock: float, began: float, ended: float) -> float:
+    """By how many seconds a clock was wrong at least. What it showed is cut down to its last tick."""
+    return clock - min(max(clock, began - _TICK), ended)
 
 
 def is_host(server: str, name: str, fqdn: str) -> bool:

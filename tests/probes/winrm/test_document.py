@@ -314,6 +314,49 @@ def test_a_clock_that_is_none(time: str) -> None:
     assert "collected_at" in _bad(printed(changed(BASE, ("collected_at",), time)))
 
 
+@pytest.mark.parametrize(
+    ("began", "ended", "offset"),
+    [
+        (-2.5, 1.5, 0.0),
+        (0.0, 2.0, 0.0),
+        (-2.0, 0.0, 0.0),
+        (0.999, 3.0, 0.0),
+        (1.0, 1.0, 0.0),
+        (1.25, 3.0, -0.25),
+        (61.0, 63.0, -60.0),
+        (-2.0, -0.25, 0.25),
+        (-3600.0, -3598.0, 3598.0),
+    ],
+)
+def test_a_clock_beside_ours(began: float, ended: float, offset: float) -> None:
+    """Ahead by what is left after the script's end, behind by what is missing to its start; its ticks last a second."""
+    fact = read_document(OUTPUT, SERVER, (AT + began, AT + ended))
+
+    assert isinstance(fact, Known)
+    assert fact.value.clock_offset == offset
+    assert fact.value.collected_at == AT
+
+
+def test_of_which_time_facts_are() -> None:
+    """Of ours, where we were there: of the end. Nobody measured the clock where we were not."""
+    collected, found = read_document(OUTPUT, SERVER, (AT + 3600, AT + 3602)), read_document(OUTPUT, SERVER)
+
+    for fact, since, offset in ((collected, AT + 3602, -3599.0), (found, AT, None)):
+        assert isinstance(fact, Known)
+        assert (fact.value.clock_offset, fact.value.collected_at) == (offset, AT)
+        caption, uses = fact.value.windows.caption, fact.value.winhttp.values()
+        assert isinstance(caption, Known)
+        assert {fact.at, caption.at, *(each.at for each in uses if isinstance(each, Known))} == {since}
+
+
+def test_a_document_that_is_none_is_none_whoever_was_there() -> None:
+    """For the same reason."""
+    during = (AT, AT + 2)
+
+    assert read_document(b"", SERVER, during) == read_document(b"", SERVER)
+    assert read_document(OUTPUT, "exch02.contoso.test", during) == _refusal(OUTPUT, "exch02.contoso.test")
+
+
 def test_another_host() -> None:
     """Whoever sent it: it is not about the server that was asked for."""
     missing = _refusal(OUTPUT, "exch02.contoso.test")
@@ -447,6 +490,7 @@ AT_THE_TOP: set[Path] = {
     ("script_version",),
     ("simulation",),
     ("elevated",),
+    ("clock_offset",),
 }
 
 

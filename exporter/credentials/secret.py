@@ -1,0 +1,63 @@
+"""Secrets, from files of their own; read for each use, so that a new one counts at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from exporter.files import stamp
+
+MAX_BYTES: Final = 4096
+"""Of a password file: nobody's password is longer, and somebody may name the wrong file."""
+
+
+class SecretError(Exception):
+    """The secret cannot be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Password:
+    """A password. Two of the same text are equal; nothing shows it."""
+
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Keytab:
+    """A file with a Kerberos principal's keys.
+
+    Attributes:
+        path: the file.
+        stamp: what changes with its content.
+    """
+
+    path: Path
+    stamp: tuple[int, ...] | None = None
+
+
+def read_password(path: Path) -> Password:
+    """The password in the first line of a file, without its line break. Blocks on the file system.
+
+    Raises:
+        SecretError: it cannot be read, or there is none in it. The message has nothing of what it holds.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise SecretError(f"{path}: {error.strerror or type(error).__name__}") from error
+    if len(content) > MAX_BYTES:
+        raise SecretError(f"{path}: longer than any password")
+    try:
+        text = content.decode("utf-8-sig").split("\n")[0].removesuffix("\r")
+    except UnicodeDecodeError:
+        raise SecretError(f"{path}: not UTF-8") from None
+    if not text:
+        raise SecretError(f"{path}: its first line is empty")
+    return Password(text)
+
+
+def keytab(path: Path) -> Keytab:
+    """A keytab as it is now. Whether it can be read shows when it is used."""
+    return Keytab(path, stamp(path))
