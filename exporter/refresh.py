@@ -304,13 +304,12 @@ class Refresh:
         """Ask a host over WinRM."""
         started = time.monotonic()
         found = await self._collector.collect(watched.target)
-        if _is_blocked(found) and found == watched.found:
+        host = kept(watched.host, found, time.time(), self._config.collect.max_age)
+        if _is_blocked(found) and (found, host) == (watched.found, watched.host):
             return  # nobody was asked, and that is known already
-        failed = isinstance(found, Missing)
-        watched.failed_collections = watched.failed_collections + 1 if failed else 0
+        watched.failed_collections = watched.failed_collections + 1 if isinstance(found, Missing) else 0
         self._note_what_was_found(watched, found, started)
-        watched.found = found
-        watched.host = kept(watched.host, found, time.time(), self._config.collect.max_age)
+        watched.found, watched.host = found, host
         self._redraw(watched)
 
     async def _look_at_facts_file(self, watched: _Watched) -> None:

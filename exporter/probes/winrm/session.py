@@ -21,7 +21,7 @@ from exporter.probes.winrm.failures import NotWinRmError, TooLargeError, missing
 from exporter.probes.winrm.jobs import Collected, CollectJob
 from exporter.probes.winrm.script import SCRIPT
 from exporter.probes.winrm.transport import Seen, connect
-from exporter.workers import TimeIsUp, time_limit
+from exporter.workers import TimeIsUp, time_limit, undisturbed
 
 IDLE_TIMEOUT: Final = "PT60S"
 """After which the host ends a shell that nobody asks anything of: what ends those of an exporter that was killed."""
@@ -81,8 +81,9 @@ def collect(job: CollectJob, timeout: float) -> Collected:
         raise
     finally:
         ended, accepted = time.time(), visit.seen.accepted
-        left_behind = _tidy_up(visit, until)
-        visit.hang_up()
+        with undisturbed():
+            left_behind = _tidy_up(visit, until)
+            visit.hang_up()
         if visit.seen.accepted is False:  # by now: the next host must not be asked
             accepted = False
     return replace(visit.outcome, failure=failure, accepted=accepted, ended=ended, left_behind=left_behind)
