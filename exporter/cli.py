@@ -148,7 +148,11 @@ def check_config(file: Annotated[Path, typer.Argument(metavar="FILE", help="The 
     targets, _ = merge([target_of(server, config.defaults) for server in config.servers], found.targets)
     for target in targets:
         _warn_of_facts_file(target)
+    for unused in sorted(config.credentials.keys() - {target.credentials for target in targets}):
+        typer.echo(f"warning: credentials.{unused}: no server has them", err=True)
     typer.echo(f"{file} is valid: servers in it: {len(config.servers)}, in target files: {len(found.targets)}")
+    asked, read = (sum(bool(getattr(each, way)) for each in targets) for way in ("credentials", "facts_file"))
+    typer.echo(f"host facts over WinRM: {asked}, from facts files: {read}, of {len(targets)} servers")
 
 
 def _warn_of_facts_file(target: Target) -> None:

@@ -6,13 +6,14 @@ pywinrm runs in child processes, one host in each at a time: what hangs, grows o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
 
-from exporter.config import Config, CredentialConfig
+from exporter.config import Config, CredentialConfig, format_duration
 from exporter.credentials import CredentialError, Credentials, Grant
+from exporter.credentials.guard import BACK_OFF
 from exporter.facts import Fact, HostFacts, Missing, Reason
 from exporter.probes.printable import printable
 from exporter.probes.tls.resolve import ResolveError, Resolver
@@ -44,6 +45,7 @@ class Collector:
         self._parameters = Parameters(config.collect.usage_megabytes, config.collect.pending_updates)
         self._resolver = Resolver()
         self._knocks = asyncio.Semaphore(_KNOCKS_AT_ONCE)
+        self._reading = asyncio.Lock()
         self._slots = asyncio.Semaphore(config.collect.parallel_hosts)
         self._workers = Workers(WORKER, config.collect.parallel_hosts, tidy_up=_TIDY_UP)
 
@@ -64,16 +66,17 @@ class Collector:
 
     async def collect(self, target: Target) -> Fact[HostFacts]:
         """Ask a host. Its facts, or why there are none."""
-        config = self._credential_configs[target.credentials]
+        config, name = self._credential_configs[target.credentials], _dns_name(target.name)
         try:
-            await self._credentials.check(target.credentials, target.name)
+            await self._credentials.check(target.credentials, name)
             address = await self._find(target, config.port)
-            async with self._credentials.grant(target.credentials, target.name, _SERVICE, self._slots) as grant:
-                collected = await self._visit(CollectJob(target.name, address, _login(config, grant), self._parameters))
-                _report(grant, target, collected)
+            async with self._credentials.grant(target.credentials, name, _SERVICE, self._slots) as grant:
+                job = CollectJob(name, address, _login(config, grant), self._parameters)
+                collected = await self._visit(job, grant.attempt.accept)
+                _report(grant, target, config, collected)
         except CredentialError as error:
             if error.missing.reason is Reason.AUTH_REJECTED:  # by the KDC
-                _say_refused(target, error.missing.detail)
+                _say_refused(target, config, error.missing.detail)
             return error.missing
         except NobodyThereError as error:
             return error.missing
@@ -90,7 +93,8 @@ class Collector:
             fallback=collected.fallback,
             errors=collected.errors,
         )
-        return await asyncio.to_thread(_facts, target.name, collected)
+        async with self._reading:  # one at a time: of what a hostile host says it may take 300 MB
+            return await asyncio.to_thread(_facts, target.name, collected)
 
     async def _find(self, target: Target, port: int) -> str:
         """An address of the host that takes connections."""
@@ -99,9 +103,10 @@ class Collector:
         async with self._knocks:
             return await knock(addresses, port, timeout)
 
-    async def _visit(self, job: CollectJob) -> Collected:
+    async def _visit(self, job: CollectJob, on_accepted: Callable[[], None]) -> Collected:
         try:
-            return OUTCOME.validate_json(await self._workers.run(JOB.dump_json(job), self._config.timeout))
+            said = await self._workers.run(JOB.dump_json(job), self._config.timeout, on_news=on_accepted)
+            return OUTCOME.validate_json(said)
         except WorkerDied as death:
             reason = Reason.DEADLINE if death.reason is Death.DEADLINE else Reason.WORKER_DIED
             log.warning("a child process died", kind="collect", server=job.server, reason=death.reason)
@@ -109,6 +114,11 @@ class Collector:
         except ValueError as error:  # words that make no sense
             log.warning("a child process said nothing sensible", kind="collect", server=job.server)
             return Collected(failure=Missing(Reason.WORKER_DIED, printable(type(error).__name__)))
+
+
+def _dns_name(name: str) -> str:
+    """As certificates, Kerberos tickets and URLs have it."""
+    return name.removesuffix(".").encode("idna").decode() if not name.isascii() else name.removesuffix(".")
 
 
 def _login(config: CredentialConfig, grant: Grant) -> Login:
@@ -126,19 +136,26 @@ def _login(config: CredentialConfig, grant: Grant) -> Login:
     )
 
 
-def _report(grant: Grant, target: Target, collected: Collected) -> None:
+def _report(grant: Grant, target: Target, config: CredentialConfig, collected: Collected) -> None:
     """Tell the guard how the log-on went."""
     grant.attempt.accepted = collected.accepted
     if (
         collected.accepted is False and grant.password
     ):  # a ticket or a certificate that a host refuses is its own affair
-        detail = collected.failure.detail if collected.failure else ""
+        detail = collected.failure.detail if collected.failure else collected.left_behind
         grant.attempt.detail = f"{target.name} refused it: {detail}"
-        _say_refused(target, detail)
+        _say_refused(target, config, detail)
 
 
-def _say_refused(target: Target, detail: str) -> None:
-    log.error("a credential was refused", credential=target.credentials, server=target.name, detail=detail)
+def _say_refused(target: Target, config: CredentialConfig, detail: str) -> None:
+    log.error(
+        "a credential was refused",
+        credential=target.credentials,
+        account=config.username,
+        server=target.name,
+        detail=detail,
+        consequence=f"no server is asked with it until its file changes, or for {format_duration(BACK_OFF)}",
+    )
 
 
 def _facts(server: str, collected: Collected) -> Fact[HostFacts]:

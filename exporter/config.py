@@ -141,7 +141,7 @@ def _credential_name(text: str) -> str:
 def _user_name(text: str) -> str:
     # Some end up as an argument of kinit: none may look like an option.
     if not text.isprintable() or text != text.strip() or not text or text.startswith("-"):
-        raise ValueError("the name of an account is needed")
+        raise ValueError("the name of an account is needed, without control characters (\\t and \\n in double quotes)")
     return text
 
 
@@ -253,7 +253,7 @@ class CollectConfig(_Observation):
 
     interval: Annotated[Duration, Field(ge=1)] = 3600.0
     timeout: Annotated[Duration, Field(gt=0)] = 120.0
-    parallel_hosts: Annotated[int, Field(ge=1, le=256, strict=True)] = 32
+    parallel_hosts: Annotated[int, Field(ge=1, le=64, strict=True)] = 32
     pending_updates: bool = False
     usage_megabytes: Annotated[int, Field(ge=0, le=1000, strict=True)] = 0
 
@@ -314,6 +314,10 @@ class CredentialConfig(_Model):
         name = self.username or ""
         if self.auth == "kerberos" and not re.fullmatch(r"[^@\\\s]+@[^@\\/\s]+", name):
             raise ValueError(f".username: {name!r}: auth kerberos needs a principal, user@REALM")
+        if self.auth in {"ntlm", "basic"} and not re.fullmatch(r"(?:[^\\/]+\\)?[^\\/]+", name):
+            raise ValueError(
+                f".username: {name!r}: an account is written DOMAIN\\user, with one backslash, or user@domain"
+            )
         if self.auth == "basic" and ":" in name:
             raise ValueError(f".username: {name!r}: auth basic allows no colon")
         return self
@@ -589,9 +593,18 @@ def load_yaml(path: Path) -> object:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ConfigError(str(path), [f"{where}{error.problem or error.context}"]) from error
+        problem = error.problem or error.context or ""
+        if not isinstance(
+            error, _TwiceError
+        ):  # what is quoted may be a password that looks like YAML: !secret, *secret
+            problem = re.sub(r" ?'.*'", "", problem)
+        raise ConfigError(str(path), [f"{where}{problem}"]) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(str(path), [" ".join(str(error).split()) or type(error).__name__]) from error
+
+
+class _TwiceError(yaml.constructor.ConstructorError):
+    """A key stands twice in a mapping."""
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -602,7 +615,7 @@ class _StrictLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
             if key is not None and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is there twice", key_node.start_mark)
+                raise _TwiceError(None, None, f"{key!r} is there twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
@@ -628,10 +641,11 @@ def _describe(details: ErrorDetails, document: object) -> str:
     message = _PLAIN_WORDS.get(details["type"], details["msg"].removeprefix("Value error, "))
     if message.startswith(("[", ".", ":")):  # the validator of the whole names the item itself
         return f"{path}{message}"
-    # Somebody who writes a password where it does not belong should not find it in a log.
-    if not path or details["type"] in _WITHOUT_VALUE or details["loc"][0] == "credentials":
-        return f"{path}: {message}" if path else message
     shown = repr(value)
+    # Somebody who writes a password where it does not belong should not find it in a log.
+    secret = "credentials" in details["loc"] or "password" in shown.lower()
+    if not path or details["type"] in _WITHOUT_VALUE or secret:
+        return f"{path}: {message}" if path else message
     return f"{path}: {shown if len(shown) <= 100 else shown[:97] + '...'}: {message}"
 
 

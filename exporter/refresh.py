@@ -452,6 +452,8 @@ class Refresh:
         host = watched.host
         if watched.target.credentials:
             host = fresh(host, now, self._config.collect.max_age)
+            if host is not watched.host:
+                log.warning("host facts are stale", server=watched.target.name)
         if (aged, host) != (watched.endpoints, watched.host):
             watched.endpoints, watched.host = aged, host
             self._redraw(watched)

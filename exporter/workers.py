@@ -39,6 +39,8 @@ _DYING: Final = 2.0  # seconds that a child may take to end by itself once it ha
 _ORPHANED: Final = 10.0  # seconds after a job's time-out when a child ends by itself, should the parent be gone
 _MAX_LINE: Final = 1 << 24  # bytes of an outcome; a scan's is below 100 kB, a host's 8 MB in base64 at most
 _READY: Final = b"ready\n"
+_NEWS: Final = b"news\n"
+_OUTCOMES: Final = 3  # the file descriptor that a child writes to
 _OUT_OF_MEMORY: Final = 77  # an exit status that nothing else uses
 
 
@@ -83,13 +85,16 @@ class Workers:
         self._tidy_up = tidy_up
         self._waiting: dict[_Child, asyncio.Task[None]] = {}
 
-    async def run(self, job: bytes, timeout: float, patience: float | None = None) -> bytes:
+    async def run(
+        self, job: bytes, timeout: float, patience: float | None = None, on_news: Callable[[], None] = lambda: None
+    ) -> bytes:
         """Have a child do a job: one line each way.
 
         Args:
             job: what to do, without a line break.
             timeout: seconds that it may take, once a child has it.
             patience: seconds to wait for a child that is free; None for as long as it takes.
+            on_news: called when the child has `tell_news` while it works.
 
         Raises:
             TimeoutError: none was free in time.
@@ -100,7 +105,7 @@ class Workers:
         try:
             child = await self._child()
             try:
-                return await child.do(job, timeout)
+                return await child.do(job, timeout, on_news)
             except WorkerDied as death:
                 self.deaths[death.reason] += 1
                 raise
@@ -151,12 +156,12 @@ class _Child:
     def running(self) -> bool:
         return self._process is not None and self._process.returncode is None
 
-    async def do(self, job: bytes, timeout: float) -> bytes:
+    async def do(self, job: bytes, timeout: float, on_news: Callable[[], None]) -> bytes:
         self.usable = False
         process = self._process or await self._start()
         try:
             async with asyncio.timeout(timeout + GRACE):
-                outcome = await _exchange(process, job, timeout)
+                outcome = await _exchange(process, job, timeout, on_news)
         except TimeoutError:
             raise WorkerDied(Death.DEADLINE, f"no outcome within {timeout:.3g} s") from None
         if not outcome.endswith(b"\n"):
@@ -225,7 +230,7 @@ async def _forget(process: Process) -> None:
             await process.stdin.wait_closed()
 
 
-async def _exchange(process: Process, job: bytes, timeout: float) -> bytes:
+async def _exchange(process: Process, job: bytes, timeout: float, on_news: Callable[[], None]) -> bytes:
     """Hand over a job and wait for its outcome; less than a line if the child ends first."""
     assert process.stdin is not None  # noqa: S101 - they are pipes
     assert process.stdout is not None  # noqa: S101
@@ -233,9 +238,11 @@ async def _exchange(process: Process, job: bytes, timeout: float) -> bytes:
     with contextlib.suppress(ConnectionError):  # it ended: reading says so
         await process.stdin.drain()
     try:
-        return await process.stdout.readline()
+        while (line := await process.stdout.readline()) == _NEWS:
+            on_news()
     except ValueError:  # longer than any outcome
         return b""
+    return line
 
 
 def serve(do: Callable[[bytes, float], bytes]) -> None:
@@ -246,9 +253,9 @@ def serve(do: Callable[[bytes, float], bytes]) -> None:
             wherever it is. What it raises ends the child.
     """
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    output = os.dup(1)
+    os.dup2(1, _OUTCOMES)
     os.dup2(2, 1)  # what a library prints must not be taken for an outcome
-    with os.fdopen(0, "rb") as jobs, os.fdopen(output, "wb") as outcomes:
+    with os.fdopen(0, "rb") as jobs, os.fdopen(_OUTCOMES, "wb") as outcomes:
         gc.freeze()  # what was imported is no garbage, and looking through it for some takes longer than many a job
         outcomes.write(_READY)
         outcomes.flush()
@@ -265,6 +272,11 @@ def serve(do: Callable[[bytes, float], bytes]) -> None:
             outcomes.write(outcome + b"\n")
             outcomes.flush()
             gc.collect()  # sslyze leaves cycles behind (sslyze issue 603)
+
+
+def tell_news() -> None:
+    """In a child's job: tell the parent that something has come out already, which both know what it is."""
+    os.write(_OUTCOMES, _NEWS)
 
 
 def _time_is_over(number: int, _: object) -> None:

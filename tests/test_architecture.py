@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probes.certificates": {"facts", "probes.printable"},
     "probes.tls": {"facts", "targets", "config", "workers", "threads", "probes.printable", "probes.certificates"},
     "probes.winrm": {"facts", "files", "workers", "probes.printable", "probes.certificates"},
-    "credentials": {"config", "facts", "files", "threads"},
+    "credentials": {"config", "facts", "threads"},
     "collect": {
         *("config", "credentials", "targets", "facts", "workers"),
         *("probes.tls", "probes.winrm", "probes.printable"),
@@ -63,7 +63,7 @@ OWNERS = {
     "winrm": {"probes.winrm"},
     "requests": {"probes.winrm"},
     "urllib3": {"probes.winrm"},
-    "spnego": {"demo", "probes.winrm"},
+    "spnego": {"demo"},
 }
 """Per foreign library, the rooms that may import it."""
 

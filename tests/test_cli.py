@@ -299,7 +299,10 @@ class TestCheckConfig:
         done = _run("check-config", str(path))
 
         assert done.returncode == 0
-        assert done.stdout == f"{path} is valid: servers in it: 1, in target files: 2\n"
+        assert done.stdout.splitlines() == [
+            f"{path} is valid: servers in it: 1, in target files: 2",
+            "host facts over WinRM: 0, from facts files: 0, of 3 servers",
+        ]
 
     def test_invalid(self, tmp_path: Path) -> None:
         """Every fault on a line of its own."""
@@ -338,7 +341,10 @@ class TestCheckConfig:
         done = _run("check-config", str(path))
 
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout == f"{path} is valid: servers in it: 2, in target files: 0\n"
+        assert done.stdout.splitlines() == [
+            f"{path} is valid: servers in it: 2, in target files: 0",
+            "host facts over WinRM: 0, from facts files: 1, of 2 servers",
+        ]
 
     def test_facts_files_that_are_of_no_use(self, tmp_path: Path) -> None:
         """A warning with the reason; the configuration is valid all the same, for somebody else brings the file."""

@@ -176,7 +176,7 @@ def test_with_both_parts_off_there_is_no_scan(certificates: bool, cipher_suites:
         {"scan": {"connections": 1, "parallel_endpoints": 1}, "probe": {"second_opinions": 0}},
         {"scan": {"connections": 1000, "parallel_endpoints": 64}, "probe": {"second_opinions": 1000}},
         {"collect": {"interval": "1m", "timeout": "1m", "max_age": "2m", "parallel_hosts": 1, "usage_megabytes": 0}},
-        {"collect": {"parallel_hosts": 256, "usage_megabytes": 1000}},
+        {"collect": {"parallel_hosts": 64, "usage_megabytes": 1000}},
     ],
     ids=str,
 )
@@ -306,7 +306,7 @@ BAD = {
     "collections without bounds": (
         "collect: {interval: 5s, parallel_hosts: 257, usage_megabytes: 1001, pending_updates: 5}\nservers: [a]",
         [
-            "collect.parallel_hosts: 257: Input should be less than or equal to 256",
+            "collect.parallel_hosts: 257: Input should be less than or equal to 64",
             "collect.pending_updates: 5: Input should be a valid boolean, unable to interpret input",
             "collect.usage_megabytes: 1001: Input should be less than or equal to 1000",
         ],
@@ -560,7 +560,7 @@ class TestCaFile:
         assert (bad.returncode, bad.stdout) == (1, "")
         assert bad.stderr == f"{path}: scan.ca_file: '{ca_file}': No such file or directory\n"
         assert (good.returncode, good.stderr) == (0, "")
-        assert good.stdout == f"{path} is valid: servers in it: 1, in target files: 0\n"
+        assert good.stdout.startswith(f"{path} is valid: servers in it: 1, in target files: 0\n")
 
 
 class TestFactsFile:

@@ -31,10 +31,11 @@ async def address() -> AsyncIterator[str]:
         refresh = Refresh(parse_config(demo.configuration(), PROFILES))
         await refresh.once()
         listener = listen("127.0.0.1:0")
-        task = asyncio.gather(refresh.run(), Server(refresh.store).run([listener]))
+        tasks = [asyncio.create_task(each) for each in (refresh.run(), Server(refresh.store).run([listener]))]
         yield "{}:{}".format(*listener.getsockname())
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _get(client: aiohttp.ClientSession, url: str, **parameters: str) -> bytes:

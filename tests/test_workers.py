@@ -477,6 +477,47 @@ async def test_what_a_library_prints_is_not_an_outcome(children: Children, capfd
 
 
 @on_every_loop
+async def test_news_comes_before_the_outcome(children: Children, tmp_path: Path) -> None:
+    """As often as it is told, while the child is still at work; the outcome is that of the job."""
+    goes_on, news = tmp_path / "go", []
+
+    def note() -> None:
+        news.append(goes_on.exists())
+        if len(news) == 3:
+            goes_on.touch()
+
+    async with pool(children) as workers:
+        told = await workers.run(b"tell 3 " + bytes(goes_on), AMPLE, on_news=note)
+
+        assert told == bytes(goes_on) + b"\n"
+        assert news == [False, False, False]
+
+
+async def test_news_is_that_of_its_own_job(children: Children, tmp_path: Path) -> None:
+    """A child's next job has others who listen; and nobody needs to."""
+    async with pool(children) as workers:
+        news: list[int] = []
+        for number in range(3):
+            await workers.run(b"tell 1 " + bytes(tmp_path), AMPLE, on_news=functools.partial(news.append, number))
+        await workers.run(b"tell 1 " + bytes(tmp_path), AMPLE)
+
+        assert news == [0, 1, 2]
+
+
+async def test_news_gives_a_child_no_more_time(children: Children, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_module, "GRACE", 0.0)
+    monkeypatch.setenv("BROKEN", "gossips")
+    news: list[None] = []
+    async with pool(children, BROKEN) as workers:
+        with pytest.raises(WorkerDied) as death:
+            await workers.run(b"echo", 0.3, on_news=lambda: news.append(None))
+
+        assert death.value.reason is Death.DEADLINE
+        assert news
+        assert children() == set()
+
+
+@on_every_loop
 async def test_large_jobs_and_outcomes_travel(children: Children) -> None:
     """A megabyte each way, in one piece."""
     words = b"0123456789abcdef" * (1 << 16)

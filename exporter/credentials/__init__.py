@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from exporter.config import CredentialConfig
 from exporter.credentials.guard import Attempt, BlockedError, Guard
-from exporter.credentials.secret import Keytab, Password, SecretError, keytab, read_password
+from exporter.credentials.secret import Keytab, Password, SecretError, read_keytab, read_password
 from exporter.credentials.tickets import TicketError, Tickets, missing_tools
 from exporter.facts import Missing, Reason
 from exporter.threads import DaemonThreads, TooManyThreadsError
@@ -22,10 +22,13 @@ from exporter.threads import DaemonThreads, TooManyThreadsError
 __all__ = ["Attempt", "CredentialError", "Credentials", "Grant", "faults"]
 
 _FILE_TIMEOUT: Final = 10.0  # seconds to wait for a file
-_FILES_AT_ONCE: Final = 16  # that are read, and waited for
-_FILE_THREADS: Final = 256  # the same, with those that hang
+_FILE_THREADS: Final = 1024  # one for each file, and no more while it hangs
 _TICKETS_AT_ONCE: Final = 8
 _THE_KDC: Final = ""  # who refuses a Kerberos log-on: no server
+
+
+_Read: TypeAlias = Callable[[Path], Password | Keytab]
+_Reading: TypeAlias = tuple[Path, _Read]
 
 
 class CredentialError(Exception):
@@ -60,7 +63,7 @@ class Credentials:
         self._tickets = Tickets()
         self._ticketing = asyncio.Semaphore(_TICKETS_AT_ONCE)
         self._files = DaemonThreads(_FILE_THREADS)
-        self._file_slots = asyncio.Semaphore(_FILES_AT_ONCE)
+        self._readings: dict[_Reading, asyncio.Future[Password | Keytab]] = {}
 
     @property
     def blocked(self) -> Mapping[str, bool]:
@@ -131,14 +134,19 @@ class Credentials:
 
     async def _secret(self, config: CredentialConfig) -> Password | Keytab:
         path = Path(config.password_file or config.keytab_file or "")
-        read: Callable[[Path], Password | Keytab] = read_password if config.password_file else keytab
+        read: _Read = read_password if config.password_file else read_keytab
         try:
-            async with self._file_slots, asyncio.timeout(_FILE_TIMEOUT):
-                return await asyncio.shield(self._files.start("secret", lambda: read(path)))
+            async with asyncio.timeout(_FILE_TIMEOUT):
+                return await asyncio.shield(self._readings.get((path, read)) or self._start_reading(path, read))
         except (SecretError, TooManyThreadsError) as error:
             raise CredentialError(Reason.FILE_UNREADABLE, str(error)) from error
         except TimeoutError:
             raise CredentialError(Reason.FILE_UNREADABLE, f"{path}: not read in {_FILE_TIMEOUT:g} s") from None
+
+    def _start_reading(self, path: Path, read: _Read) -> asyncio.Future[Password | Keytab]:
+        reading = self._readings[path, read] = self._files.start("secret", lambda: read(path))
+        reading.add_done_callback(lambda _: self._readings.pop((path, read)))
+        return reading
 
 
 def _blocked(name: str, error: BlockedError) -> CredentialError:
@@ -156,12 +164,7 @@ def faults(configs: Mapping[str, CredentialConfig]) -> list[str]:
             if path is None:
                 continue
             try:
-                if key == "password_file":
-                    read_password(Path(path))
-                else:
-                    Path(path).open("rb").close()
+                (read_password if key == "password_file" else read_keytab)(Path(path))
             except SecretError as error:
                 found.append(f"credentials.{name}.{key}: {error}")
-            except OSError as error:
-                found.append(f"credentials.{name}.{key}: {path}: {error.strerror}")
     return found

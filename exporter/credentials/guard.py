@@ -25,7 +25,7 @@ class BlockedError(Exception):
 
 @dataclass(slots=True)
 class Attempt:
-    """One log-on. Whoever makes it says how it went.
+    """One log-on. Whoever makes it says how it went, at once or at the end.
 
     Attributes:
         accepted: whether the secret was accepted; None if that did not come out.
@@ -34,6 +34,18 @@ class Attempt:
 
     accepted: bool | None = None
     detail: str = ""
+    _conclude: Callable[[Attempt], None] = lambda _: None
+
+    def accept(self) -> None:
+        """It was accepted: others need not wait until all is over that this log-on is for."""
+        self.accepted = True
+        self._conclude(self)
+        self._conclude = _only_a_refusal(self._conclude)
+
+
+def _only_a_refusal(conclude: Callable[[Attempt], None]) -> Callable[[Attempt], None]:
+    """An acceptance that is old by now is no news; a refusal would be."""
+    return lambda attempt: conclude(attempt) if attempt.accepted is False else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +85,24 @@ class Guard:
                 if self._trial is not None:
                     continue  # somebody else's began while this one waited for the slot
                 self._check(server, secret)
-                trial = None if self._is_proven(secret) else asyncio.Event()
-                self._trial = trial
-                attempt = Attempt()
+                attempt = Attempt(_conclude=self._begin(server, secret))
                 try:
                     yield attempt
                 finally:
-                    self._settle(server, secret, attempt)
-                    if trial is not None:
-                        self._trial = None
-                        trial.set()
+                    attempt._conclude(attempt)  # noqa: SLF001 - that of this guard
                 return
+
+    def _begin(self, server: str, secret: Hashable) -> Callable[[Attempt], None]:
+        """Let an attempt begin, alone unless the secret is proven; what to do when its outcome is known."""
+        trial = self._trial = None if self._is_proven(secret) else asyncio.Event()
+
+        def conclude(attempt: Attempt) -> None:
+            self._settle(server, secret, attempt)
+            if trial is not None and self._trial is trial:
+                self._trial = None
+                trial.set()
+
+        return conclude
 
     def check(self, server: str, secret: Hashable) -> None:
         """Whether a server may be asked now, with the secret that counts now.

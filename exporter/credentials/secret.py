@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from exporter.files import stamp
-
-MAX_BYTES: Final = 4096
-"""Of a password file: nobody's password is longer, and somebody may name the wrong file."""
+MAX_BYTES: Final = 65536
+"""Of a secret's file: somebody may name the wrong one."""
 
 
 class SecretError(Exception):
@@ -25,15 +24,15 @@ class Password:
 
 @dataclass(frozen=True, slots=True)
 class Keytab:
-    """A file with a Kerberos principal's keys.
+    """A file with a Kerberos principal's keys. Two of the same content are equal.
 
     Attributes:
         path: the file.
-        stamp: what changes with its content.
+        sha256: of its content, in hexadecimal; "" where it cannot be read.
     """
 
     path: Path
-    stamp: tuple[int, ...] | None = None
+    sha256: str = ""
 
 
 def read_password(path: Path) -> Password:
@@ -42,13 +41,7 @@ def read_password(path: Path) -> Password:
     Raises:
         SecretError: it cannot be read, or there is none in it. The message has nothing of what it holds.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise SecretError(f"{path}: {error.strerror or type(error).__name__}") from error
-    if len(content) > MAX_BYTES:
-        raise SecretError(f"{path}: longer than any password")
+    content = _content(path)
     try:
         text = content.decode("utf-8-sig").split("\n")[0].removesuffix("\r")
     except UnicodeDecodeError:
@@ -58,6 +51,21 @@ def read_password(path: Path) -> Password:
     return Password(text)
 
 
-def keytab(path: Path) -> Keytab:
-    """A keytab as it is now. Whether it can be read shows when it is used."""
-    return Keytab(path, stamp(path))
+def read_keytab(path: Path) -> Keytab:
+    """A keytab as it is now; whether it is one shows when it is used. Blocks on the file system.
+
+    Raises:
+        SecretError: it cannot be read.
+    """
+    return Keytab(path, hashlib.sha256(_content(path)).hexdigest())
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise SecretError(f"{path}: {error.strerror or type(error).__name__}") from error
+    if len(content) > MAX_BYTES:
+        raise SecretError(f"{path}: longer than {MAX_BYTES} bytes")
+    return content

@@ -16,21 +16,23 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
+from exporter.credentials.guard import BACK_OFF
 from exporter.credentials.secret import Keytab, Password
 from exporter.facts import Reason
 
 _PROGRAMS: Final = ("kinit", "kvno", "klist")
 _REMEMBERED: Final = 60.0
-"""Seconds for which a failure that says nothing about the secret stands for all hosts of the principal."""
+"""Seconds for which a failure that says nothing about the secret stands. If kinit was killed while it waited, twice as
+many each further time, up to `BACK_OFF`, until it succeeds: a KDC that is only slow may have counted a wrong password.
+"""
 _MARGIN: Final = 600.0
 """Seconds that a ticket must live on; a tenth of its life, if that is shorter. A collection takes two minutes."""
 
@@ -68,7 +70,12 @@ _ONCE: Final = "[libdefaults]\nudp_preference_limit = 1\n"
 """What kinit reads before the system's krb5.conf. After a second without answer to a datagram libkrb5 sends the message
 again, and a slow KDC counts a wrong password twice: Samba's did, when answers took 1.6 s. By TCP it waits ten seconds.
 """
-_ONCE_FILE: Final = "krb5.conf"
+_NO_PRIMARY: Final = "[realms]\n{realm} = {{\nprimary_kdc = 127.0.0.1:9\n}}\n"
+"""And this: a refused logon libkrb5 tries again at the realm's primary KDC, where it counts again. Here nobody listens,
+and the first answer stands. A ``master_kdc`` of the system's is not asked any more; its ``primary_kdc`` still is, as
+values of the same name are joined.
+"""
+_REALM: Final = re.compile(r"[\w.-]+", re.ASCII)  # that needs no quotes in a krb5.conf
 _SYSTEM_CONFIG: Final = "/etc/krb5.conf"
 
 # The first ticket of a new cache, in the C locale, as "11/22/26 23:47:22  11/23/26 09:47:22  krbtgt/A.TEST@A.TEST".
@@ -104,6 +111,10 @@ class _StaleTicketError(TicketError):
     """The KDC does not take the ticket-granting ticket any more."""
 
 
+class _UndecidedError(TicketError):
+    """kinit was killed while it waited: a KDC may have counted the attempt."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Said:
     code: int
@@ -122,31 +133,52 @@ class _Granted:
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
+    """What came of an attempt, and until when it stands. ``pause``: how many seconds the last undecided one stood."""
+
     error: TicketError
-    secret: Secret
-    at: float
+    until: float
+    pause: float = 0.0
 
 
 @dataclass(slots=True)
 class _Principal:
-    """What is known of one principal. ``attempts`` counts how often kinit has ended."""
+    """What is known of one principal. ``hosts`` has the failures of single services, by service and host."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    attempts: int = 0
     granted: _Granted | None = None
-    failure: _Failure | None = None
+    failures: dict[Secret, _Failure] = field(default_factory=dict)
+    hosts: dict[tuple[str, str], _Failure] = field(default_factory=dict)
 
-    def refusal(self, secret: Secret) -> TicketError | None:
-        """The last answer, if it was that this secret is refused."""
-        failure = self.failure
-        return failure.error.again() if failure and failure.secret == secret and failure.error.refused else None
+    def standing(self, secret: Secret, now: float, *service: str) -> TicketError | None:
+        """The failure that still stands for a secret, or else for a service and its host."""
+        for failure in (self.failures.get(secret), self.hosts.get((service[0], service[1])) if service else None):
+            if failure and now < failure.until:
+                return failure.error.again()
+        return None
 
-    def remembered(self, secret: Secret, now: float) -> TicketError | None:
-        """The failure that still stands. No refusal: not to ask again after one is the caller's business."""
-        failure = self.failure
-        if failure is None or failure.error.refused or failure.secret != secret or now >= failure.at + _REMEMBERED:
-            return None
-        return failure.error.again()
+    def fail(self, secret: Secret, error: TicketError, now: float) -> TicketError:
+        """Keep what came of an attempt with a secret; the answer is what to raise.
+
+        A refusal stands as long as the guard keeps one, which nobody may have been there to tell of it.
+        """
+        before = self.failures.get(secret)
+        pause = before.pause if before else 0.0
+        stands = BACK_OFF if error.refused else _REMEMBERED
+        if isinstance(error, _UndecidedError):
+            stands = pause = min(2 * pause or _REMEMBERED, BACK_OFF)
+            error = _unavailable(
+                f"{error.detail}. It may have counted as a wrong password: not asked again for {stands / 60:g} min"
+            )
+        if before is None or before.until <= now + stands:
+            # The pauses of those that are long over are of no use any more.
+            self.failures = {key: old for key, old in self.failures.items() if now < old.until + BACK_OFF}
+            self.failures[secret] = _Failure(error, now + stands, pause)
+        return error
+
+    def fail_for(self, service: str, host: str, error: TicketError, now: float) -> None:
+        """Keep what is one service's trouble alone."""
+        self.hosts = {key: old for key, old in self.hosts.items() if now < old.until}
+        self.hosts[service, host] = _Failure(error, now + _REMEMBERED)
 
 
 class Tickets:
@@ -163,17 +195,31 @@ class Tickets:
         self._clock = clock
         self._principals: dict[str, _Principal] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-
-    @cached_property
-    def _folder(self) -> Path:
-        folder = Path(tempfile.mkdtemp(prefix="tls-readiness-tickets-"))  # 0700
-        (folder / _ONCE_FILE).write_text(_ONCE)
-        return folder
+        self._folder = Path()
+        self._identity: tuple[int, ...] | None = None  # of the folder, once there is one
 
     @property
     def cache(self) -> str:
-        """The collection, for KRB5CCNAME; a principal's tickets are found in it by the principal."""
+        """The collection, for KRB5CCNAME; a principal's tickets are found in it by the principal.
+
+        `ensure` makes it, and makes another one when the folder has vanished.
+        """
         return f"DIR:{self._folder}"
+
+    def _have_folder(self) -> None:
+        """Make the folder if there is none: not yet, or not any more, as when /tmp is swept.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        # Not only whether there is one of that name: in /tmp another user may have made it.
+        if self._identity is not None and _identity(self._folder) == self._identity:
+            return
+        self._identity = None
+        self._folder = Path(tempfile.mkdtemp(prefix="tls-readiness-tickets-"))  # 0700
+        self._identity = _identity(self._folder)
+        for state in self._principals.values():
+            state.granted = None
 
     async def ensure(self, principal: str, secret: Secret, service: str, host: str) -> None:
         """Have a ticket-granting ticket with some life left and a service ticket for service/host.
@@ -199,11 +245,13 @@ class Tickets:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if "_folder" in vars(self):
+        if self._identity is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     async def _ensure(self, principal: str, secret: Secret, service: str, host: str) -> None:
         state = self._principals.setdefault(principal, _Principal())
+        with _folder_trouble():
+            self._have_folder()
         known = state.granted
         granted = await self._granting_ticket(principal, state, secret)
         try:
@@ -218,16 +266,13 @@ class Tickets:
 
     async def _granting_ticket(self, principal: str, state: _Principal, secret: Secret) -> _Granted:
         """The ticket-granting ticket; a new one if it is time."""
-        attempts = state.attempts
         async with state.lock:
             granted = state.granted if state.granted and state.granted.secret == secret else None
             if granted and self._clock() < granted.renew_at:
                 return granted
-            if state.attempts != attempts and (refusal := state.refusal(secret)):
-                raise refusal  # the answer to the attempt that this one waited for
             try:
-                if remembered := state.remembered(secret, self._clock()):
-                    raise remembered
+                if standing := state.standing(secret, self._clock()):
+                    raise standing
                 return await self._attempt(principal, state, secret)
             except TicketError as error:
                 if granted and self._clock() < granted.ends_at and not error.refused:
@@ -237,52 +282,54 @@ class Tickets:
     async def _attempt(self, principal: str, state: _Principal, secret: Secret) -> _Granted:
         """Get a ticket-granting ticket, and remember what came of it."""
         try:
-            state.granted = await self._kinit(principal, secret)
+            with _folder_trouble():
+                state.granted = await self._kinit(principal, secret)
         except TicketError as error:
-            state.failure = _Failure(error, secret, self._clock())
-            raise
-        finally:
-            state.attempts += 1
-        state.failure = None
+            raise state.fail(secret, error, self._clock()) from error
+        state.failures.pop(secret, None)
         return state.granted
 
     async def _kinit(self, principal: str, secret: Secret) -> _Granted:
         """Get a ticket-granting ticket, aside first: who reads the old cache meanwhile must find it whole."""
         cache = self._file(principal)
         aside = cache.with_name(f"new-{cache.name}")
+        config = cache.with_name(f"conf-{cache.name}")
         options, given = _identify(secret)
-        configs = f"{self._folder / _ONCE_FILE}:{os.environ.get('KRB5_CONFIG') or _SYSTEM_CONFIG}"
+        configs = {"KRB5_CONFIG": f"{config}:{os.environ.get('KRB5_CONFIG') or _SYSTEM_CONFIG}"}
         began = self._clock()
         try:
+            config.write_text(_first_config(principal))
             command = ["kinit", "-c", f"FILE:{aside}", *options, "--", principal]
-            said = await self._run(command, aside, given, {"KRB5_CONFIG": configs})
+            said = await self._run(command, aside, given, configs, late=_UndecidedError)
             if said.code:
                 raise _kinit_error(said, secret)
             life = _life(await self._run(["klist", "-c", f"FILE:{aside}"], aside))
             aside.replace(cache)
         finally:
-            aside.unlink(missing_ok=True)
+            for path in (aside, config):
+                with suppress(OSError):  # which would hide a refusal
+                    path.unlink()
         return _Granted(secret, began + life - min(life / 10, _MARGIN), began + life)
 
     async def _service_ticket(self, principal: str, state: _Principal, secret: Secret, service: str, host: str) -> None:
         """Have a service ticket: kvno asks the KDC only for what is not in the cache."""
         cache = self._file(principal)
-        remembered = state.remembered(secret, self._clock())
-        options = ["--cached-only"] if remembered else []
+        standing = state.standing(secret, self._clock(), service, host)
+        options = ["--cached-only"] if standing else []
         try:
             # -S makes the name of the service as GSSAPI will make it, so that it finds the ticket.
             said = await self._run(["kvno", "-q", "-c", f"FILE:{cache}", *options, "-S", service, "--", host], cache)
         except TicketError as error:
-            state.failure = _Failure(error, secret, self._clock())
+            # It may have waited for the KDC of the host's realm, of which the principal's other hosts know nothing.
+            state.fail_for(service, host, error, self._clock())
             raise
         if not said.code:
             return
-        if remembered:
-            raise remembered
+        if standing:
+            raise standing
         answer = _kvno_error(said)
-        # A realm other than the principal's is that host's trouble alone.
-        if any(text in answer.detail for text in _NO_KDC) and principal.rpartition("@")[2] in answer.detail:
-            state.failure = _Failure(answer, secret, self._clock())
+        if _is_without_kdc(answer, principal):
+            state.fail(secret, answer, self._clock())
         raise answer
 
     def _file(self, principal: str) -> Path:
@@ -290,9 +337,14 @@ class Tickets:
         return self._folder / f"tkt{hashlib.sha256(principal.encode()).hexdigest()[:32]}"
 
     async def _run(
-        self, command: list[str], cache: Path, given: bytes = b"", settings: Mapping[str, str] = MappingProxyType({})
+        self,
+        command: list[str],
+        cache: Path,
+        given: bytes = b"",
+        settings: Mapping[str, str] = MappingProxyType({}),
+        late: type[TicketError] = TicketError,
     ) -> _Said:
-        """Run one program to its end, or to its time-out. It has no terminal on which it could ask for anything."""
+        """Run one program to its end, or to its time-out, which is ``late``. It has no terminal to ask for anything."""
         environment = os.environ | {"LC_ALL": "C", "TZ": "UTC", "KRB5CCNAME": f"FILE:{cache}", **settings}
         pipe = asyncio.subprocess.PIPE
         try:
@@ -305,7 +357,8 @@ class Tickets:
         try:
             output, errors = await asyncio.wait_for(process.communicate(given), self._timeout)
         except TimeoutError:
-            raise _unavailable(f"{command[0]}: no answer from a KDC within {self._timeout:g} s") from None
+            detail = f"{command[0]}: no answer from a KDC within {self._timeout:g} s"
+            raise late(refused=False, reason=Reason.AUTH_UNAVAILABLE, detail=detail) from None
         finally:
             await _end(process)
         return _Said(process.returncode or 0, output.decode(errors="replace"), errors.decode(errors="replace"))
@@ -321,8 +374,9 @@ def missing_tools() -> str:
         )
     if not _has_pykerberos():
         found.append(
-            "Kerberos needs pykerberos: pip install 'tls-readiness-exporter[kerberos]', which needs gcc, Python's "
-            "headers and those of MIT Kerberos (Debian: gcc python3-dev libkrb5-dev)."
+            "Kerberos needs pykerberos: pip install '.[kerberos]' in the project's source folder, with the pip of the "
+            "environment that it runs in. That needs gcc, Python's headers and those of MIT Kerberos (Debian: gcc "
+            "python3-dev libkrb5-dev)."
         )
     return " ".join(found)
 
@@ -334,6 +388,37 @@ def _has_pykerberos() -> bool:
     except ImportError:
         return False
     return hasattr(module, "authGSSWinRMEncryptMessage")
+
+
+@contextmanager
+def _folder_trouble() -> Iterator[None]:
+    """A folder that is full, or is gone, or cannot be made, says nothing of the secret."""
+    try:
+        yield
+    except OSError as error:
+        raise _unavailable(f"the folder for the tickets: {error}") from error
+
+
+def _identity(folder: Path) -> tuple[int, ...] | None:
+    """Which folder it is, and whose; None if there is none."""
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino, status.st_uid
+
+
+def _first_config(principal: str) -> str:
+    """What kinit reads before the system's krb5.conf."""
+    realm = principal.rpartition("@")[2] if "@" in principal else ""
+    return _ONCE + (_NO_PRIMARY.format(realm=realm) if _REALM.fullmatch(realm) else "")
+
+
+def _is_without_kdc(answer: TicketError, principal: str) -> bool:
+    """Whether no KDC of the principal's own realm was reached. Another realm is the trouble of the hosts in it."""
+    realm = principal.rpartition("@")[2]
+    own = any(f"{quote}{realm}{quote}" in answer.detail for quote in "'\"")
+    return own and any(text in answer.detail for text in _NO_KDC)
 
 
 def _identify(secret: Secret) -> tuple[list[str], bytes]:

@@ -326,8 +326,8 @@ SERVER_METRICS: Final[tuple[Family[ServerSnapshot], ...]] = (
     Family(
         "tls_readiness_observation_last_success_timestamp_seconds",
         "gauge",
-        "When the server was last observed successfully; 0 never. collect: of a facts file, when the host said it, by "
-        "its own clock." + _IN_BACKGROUND,
+        "When the server was last observed successfully; 0 never. collect: over WinRM when its answer was there, of a "
+        "facts file when the host said it, by its own clock." + _IN_BACKGROUND,
         ("server", "kind"),
         _observation_last_success,
     ),

@@ -30,6 +30,14 @@ def stammers() -> None:
     print("half an outc", end="", flush=True)  # noqa: T201
 
 
+def gossips() -> None:
+    """Tell news for ever, and no outcome."""
+    print("ready", flush=True)  # noqa: T201
+    while True:
+        print("news", flush=True)  # noqa: T201
+        time.sleep(0.01)
+
+
 def is_deaf() -> None:
     """Never read a job."""
     print("ready", flush=True)  # noqa: T201
@@ -44,4 +52,4 @@ def leaves() -> None:
 
 
 if __name__ == "__main__":
-    {each.__name__: each for each in (exits, hangs, talks, stammers, is_deaf, leaves)}[os.environ["BROKEN"]]()
+    {each.__name__: each for each in (exits, hangs, talks, stammers, gossips, is_deaf, leaves)}[os.environ["BROKEN"]]()

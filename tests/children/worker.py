@@ -41,6 +41,17 @@ def announce(seconds: bytes) -> bytes:
     return sleep(seconds)
 
 
+def tell(words: bytes) -> bytes:
+    """Tell news so many times, print in between, and wait until a file is there; its name is the outcome."""
+    times, path = words.split()
+    for _ in range(int(times)):
+        print("printed", flush=True)  # noqa: T201
+        workers.tell_news()
+    while not Path(path.decode()).exists():
+        time.sleep(0.01)
+    return path
+
+
 def doze(seconds: bytes) -> bytes:
     """Sleep until the timer says that it is time to say something."""
     try:
@@ -120,7 +131,7 @@ def long(size: bytes) -> bytes:
 
 JOBS: dict[bytes, Callable[[bytes], bytes]] = {
     each.__name__.encode(): each
-    for each in (echo, pid, sleep, doze, announce, tend, limit, chat, eat, litter, fail, leave, long)
+    for each in (echo, pid, sleep, doze, announce, tell, tend, limit, chat, eat, litter, fail, leave, long)
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 import traceback
 from collections.abc import Iterator
@@ -199,6 +200,17 @@ class TestPasswords:
         assert all(isinstance(outcome, Grant) for outcome in outcomes)
         assert credentials.blocked == {NAME: False}
 
+    async def test_an_acceptance_holds_nobody_up_any_longer(self, path: Path) -> None:
+        """What the log-on is for may take as long as it likes."""
+        credentials, slots = _ntlm(path), asyncio.Semaphore(2)
+        async with credentials.grant(NAME, HOST, "HTTP", slots) as grant:
+            waiting = [asyncio.create_task(_log_on(credentials, server, slots)) for server in FLEET[:20]]
+            grant.attempt.accept()
+            async with asyncio.timeout(20):
+                outcomes = await asyncio.gather(*waiting)
+
+        assert all(isinstance(outcome, Grant) for outcome in outcomes)
+
     async def test_a_whole_fleet_can_use_it_at_the_same_time(self, path: Path) -> None:
         """The file is read for each, and not one of them is turned away for that."""
         credentials = _ntlm(path)
@@ -251,6 +263,38 @@ class TestFiles:
 
         assert await _check(credentials) is None
 
+    async def test_a_pipe_that_hangs_stops_no_other_credential(self, path: Path) -> None:
+        """However many hosts wait for it: they wait together, and the others' files are read meanwhile."""
+        pipe = path.with_name("pipe")
+        os.mkfifo(pipe)
+        credentials = Credentials({NAME: _config(password_file=str(pipe)), "good": _config(password_file=str(path))})
+        waiting = [asyncio.create_task(_check(credentials, server)) for server in FLEET]
+        await asyncio.sleep(0)
+        try:
+            for server in FLEET[:20]:
+                await credentials.check("good", server)
+            done, threads = [task.done() for task in waiting], _reading()
+        finally:
+            pipe.write_text(f"{SECRET}\n", encoding="ascii")  # whoever reads it has waited for that
+        outcomes = await asyncio.gather(*waiting)
+        await _until_no_thread_reads()
+
+        assert not any(done)
+        assert threads == 1
+        assert outcomes == [None] * len(FLEET)
+
+    async def test_a_reading_that_is_over_is_not_the_next_one_s(self, path: Path) -> None:
+        """Nor is one that failed: each use comes after what it sees."""
+        credentials = _ntlm(path)
+        grants = []
+        for text in ("one", "two"):
+            _put(path, text)
+            grants.append(await _log_on(credentials))
+            _delete(path)
+            assert await _check(credentials) is not None
+
+        assert [each.password for each in grants if isinstance(each, Grant)] == ["one", "two"]
+
     async def test_files_that_hang_do_not_use_up_all_threads(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """There is an end to how many there are. What they say when nobody waits any more is no error in the log."""
         complaints: list[dict[str, Any]] = []
@@ -263,17 +307,24 @@ class TestFiles:
 
         monkeypatch.setattr(credentials_module, "read_password", hanging)
         monkeypatch.setattr(credentials_module, "_FILE_TIMEOUT", 0.05)
-        credentials = _ntlm(path)
+        monkeypatch.setattr(credentials_module, "_FILE_THREADS", 3)
+        configs = {f"{n}": _config(password_file=str(path.with_name(f"{n}.password"))) for n in range(5)}
+        credentials = Credentials(configs)
         try:
-            outcomes = await asyncio.gather(*(_check(credentials, server) for server in FLEET[:150]))
+            outcomes = await asyncio.gather(
+                *(credentials.check(name, server) for name in configs for server in FLEET[:30]), return_exceptions=True
+            )
             threads = _reading()
         finally:
             released.set()
         await _until_no_thread_reads()
 
-        assert {outcome.reason for outcome in outcomes if outcome} == {Reason.FILE_UNREADABLE}
-        assert None not in outcomes
-        assert threads <= credentials_module._FILE_THREADS
+        assert {each.missing.reason for each in outcomes if isinstance(each, CredentialError)} == {
+            Reason.FILE_UNREADABLE
+        }
+        assert [type(each) for each in outcomes] == [CredentialError] * 150
+        assert sum("3 calls hang" in str(each) for each in outcomes) == 60
+        assert threads == 3
         gc.collect()
         assert complaints == []
 
@@ -314,13 +365,31 @@ class TestKerberos:
         assert (one.path, two.path) == (path, path)
         assert one != two
 
-    async def test_a_keytab_that_is_not_there(self, tmp_path: Path) -> None:
-        """What the tickets say of it is what is said; nothing is blocked."""
-        detail = "Key table file '/winrm.keytab' not found"
-        tickets = FakeTickets(TicketError(refused=False, reason=Reason.FILE_UNREADABLE, detail=detail))
-        credentials = _kerberos(tickets, keytab_file=str(tmp_path / "winrm.keytab"))
+    async def test_a_keytab_that_is_put_there_again_stays_blocked(self, tmp_path: Path) -> None:
+        """The KDC is not asked again with keys that it refused, whatever was done to their file."""
+        tickets, path = FakeTickets(_refused()), tmp_path / "winrm.keytab"
+        credentials = _kerberos(tickets, keytab_file=str(path))
+        path.write_bytes(b"keys")
+        await _log_on(credentials)
+        path.chmod(0o600)
+        chmodded = await _log_on(credentials)
+        path.with_suffix(".new").write_bytes(b"keys")
+        path.with_suffix(".new").replace(path)
 
-        assert await _log_on(credentials) == Missing(Reason.FILE_UNREADABLE, detail)
+        for missing in (chmodded, await _log_on(credentials), await _check(credentials)):
+            assert isinstance(missing, Missing)
+            assert missing.reason is Reason.CREDENTIAL_BLOCKED
+        assert len(tickets.asked) == 1
+
+    async def test_a_keytab_that_is_not_there(self, tmp_path: Path) -> None:
+        """It is no attempt, and blocks nothing."""
+        tickets, path = FakeTickets(), tmp_path / "winrm.keytab"
+        credentials = _kerberos(tickets, keytab_file=str(path))
+        unreadable = Missing(Reason.FILE_UNREADABLE, f"{path}: No such file or directory")
+
+        assert await _check(credentials) == unreadable
+        assert await _log_on(credentials) == unreadable
+        assert tickets.asked == []
         assert credentials.blocked == {NAME: False}
 
     async def test_a_refusal_by_the_kdc_blocks_it_for_all_servers(self, path: Path) -> None:

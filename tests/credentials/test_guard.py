@@ -498,6 +498,71 @@ class TestCancellation:
             assert not servers.slots.locked()
 
 
+class TestAnAcceptanceThatIsToldAtOnce:
+    """A log-on is accepted long before all is over that it is for."""
+
+    async def test_lets_the_others_begin(self) -> None:
+        servers = Servers()
+        async with servers.guard.attempt("first", OLD, servers.slots) as attempt:
+            waiting = [servers.start(server) for server in FLEET]
+            await _everything_stands_still()
+            assert servers.tried == []
+            attempt.accept()
+
+            assert set(await asyncio.gather(*waiting)) == {"accepted"}
+
+    async def test_counts_from_then(self) -> None:
+        """The end of the visit is no new proof of the secret."""
+        servers = Servers()
+        async with servers.guard.attempt("first", OLD, servers.slots) as attempt:
+            attempt.accept()
+            servers.clock.now += PROVEN
+        servers.held = True
+        visits = [servers.start(server) for server in FLEET[:4]]
+        await _everything_stands_still()
+
+        assert servers.servers_tried == [ONE]
+        servers.release()
+        await asyncio.gather(*visits)
+
+    async def test_does_not_undo_what_another_server_said_since(self) -> None:
+        """That one refused the secret: what is over later is not newer."""
+        servers = Servers()
+        async with servers.guard.attempt("first", OLD, servers.slots) as attempt:
+            attempt.accept()
+            servers.answers[OLD] = False
+            await servers.visit(ONE)
+
+        assert servers.guard.blocked
+        assert await servers.visit(TWO) == f"blocked: {ONE} refused it"
+
+    async def test_is_no_longer_believed_when_a_refusal_follows(self) -> None:
+        """The password was changed in mid visit."""
+        servers = Servers()
+        async with servers.guard.attempt("first", OLD, servers.slots) as attempt:
+            attempt.accept()
+            attempt.accepted, attempt.detail = False, "first refused it"
+
+        assert servers.guard.blocked
+        assert await servers.visit(ONE) == "blocked: first refused it"
+        assert servers.tried == []
+
+    async def test_ends_no_other_attempt(self) -> None:
+        """Neither at its end nor where it is told twice: that of another secret goes on alone."""
+        servers = Servers()
+        async with servers.guard.attempt("first", OLD, servers.slots) as attempt:
+            attempt.accept()
+            servers.held = True
+            visits = [servers.start(server, NEW) for server in FLEET[:5]]
+            await _everything_stands_still()
+            attempt.accept()
+        await _everything_stands_still()
+
+        assert servers.tried == [(ONE, NEW)]
+        servers.release()
+        assert set(await asyncio.gather(*visits)) == {"accepted"}
+
+
 class TestSlots:
     async def test_two_credentials_share_them_without_a_deadlock(self) -> None:
         """Nobody keeps a slot while it waits for its turn, and nobody its turn while it waits for a slot."""

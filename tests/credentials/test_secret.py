@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 import traceback
 from pathlib import Path
 
 import pytest
 
-from exporter.credentials.secret import MAX_BYTES, Keytab, Password, SecretError, keytab, read_password
+from exporter.credentials.secret import MAX_BYTES, Keytab, Password, SecretError, read_keytab, read_password
 
 SECRET = "geheim-\u20ac-Pa55w0rd"
 
@@ -93,10 +93,10 @@ class TestPassword:
         """Such as a log, of which nobody's account should be tried with the first line."""
         path.write_text("x" * (MAX_BYTES + 1), encoding="ascii")
 
-        assert _fault(path) == f"{path}: longer than any password"
+        assert _fault(path) == f"{path}: longer than {MAX_BYTES} bytes"
 
     def test_file_without_an_end_is_another(self) -> None:
-        assert _fault(Path("/dev/zero")) == "/dev/zero: longer than any password"
+        assert _fault(Path("/dev/zero")) == f"/dev/zero: longer than {MAX_BYTES} bytes"
 
     def test_file_is_read_anew_each_time(self, path: Path) -> None:
         path.write_text("one\n", encoding="ascii")
@@ -107,32 +107,38 @@ class TestPassword:
 
 
 class TestKeytab:
-    def test_is_the_same_while_its_file_does_not_change(self, path: Path) -> None:
+    def test_is_what_its_file_holds(self, path: Path) -> None:
         path.write_bytes(b"\x05\x02keys")
 
-        assert keytab(path) == keytab(path)
-        assert hash(keytab(path)) == hash(keytab(path))
-        assert keytab(path).path == path
+        assert read_keytab(path) == Keytab(path, hashlib.sha256(b"\x05\x02keys").hexdigest())
+        assert hash(read_keytab(path)) == hash(read_keytab(path))
 
-    def test_is_another_when_its_file_changes(self, path: Path) -> None:
-        """In place, or by another file that takes its name; of the same length, and as old."""
+    def test_is_the_same_while_its_content_is(self, path: Path) -> None:
+        """Whoever sets its rights, or puts the same keys there once more, has made no new secret to be tried."""
         path.write_bytes(b"\x05\x02keys")
-        seen = {keytab(path)}
-        path.write_bytes(b"\x05\x02more keys")
-        seen.add(keytab(path))
+        seen = {read_keytab(path)}
+        path.chmod(0o600)
+        seen.add(read_keytab(path))
         new = path.with_suffix(".new")
-        new.write_bytes(b"\x05\x02MORE KEYS")
-        times = path.stat().st_atime_ns, path.stat().st_mtime_ns
-        os.utime(new, ns=times)
+        new.write_bytes(b"\x05\x02keys")
         new.replace(path)
-        seen.add(keytab(path))
+        seen.add(read_keytab(path))
+
+        assert len(seen) == 1
+
+    def test_is_another_when_its_content_is(self, path: Path) -> None:
+        """Of the same length, too."""
+        seen = set()
+        for content in (b"\x05\x02keys", b"\x05\x02KEYS", b"\x05\x02more keys"):
+            path.write_bytes(content)
+            seen.add(read_keytab(path))
 
         assert len(seen) == 3
 
-    def test_that_is_not_there_is_no_error(self, path: Path) -> None:
-        """That comes out when it is used; and one that appears is another."""
-        before = keytab(path)
-        path.write_bytes(b"\x05\x02keys")
+    def test_that_is_not_there(self, path: Path) -> None:
+        with pytest.raises(SecretError, match=f"^{path}: No such file or directory$"):
+            read_keytab(path)
 
-        assert before == Keytab(path)
-        assert keytab(path) != before
+    def test_that_is_too_long_is_another_file(self) -> None:
+        with pytest.raises(SecretError, match=f"^/dev/zero: longer than {MAX_BYTES} bytes$"):
+            read_keytab(Path("/dev/zero"))

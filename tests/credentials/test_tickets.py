@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +29,7 @@ from samba_controller import (
     krb5_conf,
 )
 
+from exporter.credentials.guard import BACK_OFF
 from exporter.credentials.secret import Keytab, Password
 from exporter.credentials.tickets import TicketError, Tickets, missing_tools
 from exporter.facts import Reason
@@ -202,7 +206,7 @@ async def test_a_slow_kdc_gets_a_wrong_password_once(
 ) -> None:
     """Left to itself, kinit sends it a second time after a second without answer."""
     await tickets.ensure(OTHER, RIGHT, "HTTP", HOSTS[0])
-    with SlowKdc(controller, 1.3) as slow:
+    with SlowKdc(controller, 1.1) as slow:
         monkeypatch.setenv("KRB5_CONFIG", str(krb5_conf(tmp_path / "slow.conf", slow.port)))
         assert (await failure(tickets, OTHER, WRONG)).refused
 
@@ -374,12 +378,12 @@ async def test_cached_tickets_outlive_their_kdc(tickets: Tickets, controller: Sa
 
 
 async def test_a_silent_kdc_costs_one_time_out_and_leaves_no_process(silent: SilentKdc) -> None:
-    tickets = Tickets(timeout=0.5)
+    tickets = Tickets(timeout=0.3)
 
     error = await failure(tickets, READER, RIGHT)
 
     assert (error.refused, error.reason) == (False, Reason.AUTH_UNAVAILABLE)
-    assert "within 0.5 s" in error.detail
+    assert "within 0.3 s" in error.detail
     assert silent.was_asked()
     assert not children()
     assert (await failure(tickets, READER, RIGHT, HOSTS[1])).detail == error.detail
@@ -389,13 +393,14 @@ async def test_a_silent_kdc_costs_one_time_out_and_leaves_no_process(silent: Sil
     await tickets.close()
 
 
-async def test_a_kdc_that_falls_silent_costs_the_hosts_one_time_out(
+async def test_a_kdc_that_falls_silent_costs_each_host_one_time_out(
     controller: SambaController, silent: SilentKdc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tickets = Tickets(timeout=0.5)
+    tickets = Tickets()
     with monkeypatch.context() as before:
         before.setenv("KRB5_CONFIG", str(controller.krb5_conf))
         await tickets.ensure(READER, RIGHT, "HTTP", HOSTS[0])
+    monkeypatch.setattr(tickets, "_timeout", 0.3)
 
     await failure(tickets, READER, RIGHT, HOSTS[1])
     assert silent.was_asked()
@@ -403,6 +408,8 @@ async def test_a_kdc_that_falls_silent_costs_the_hosts_one_time_out(
     await failure(tickets, READER, RIGHT, HOSTS[1])
     assert not silent.was_asked()
     await tickets.ensure(READER, RIGHT, "HTTP", HOSTS[0])
+    await failure(tickets, READER, RIGHT, "exch03.contoso.test")
+    assert silent.was_asked()
     await tickets.close()
 
 
@@ -470,6 +477,206 @@ def program(folder: Path, name: str, text: str) -> None:
     (folder / name).chmod(0o755)
 
 
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose programs are taken before the system's."""
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    return tmp_path / "bin"
+
+
+def runs(log: Path) -> int:
+    """How often a program ran that writes a line into a log."""
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+async def pauses(tickets: Tickets, secret: Password, clock: Clock, count: int) -> list[int]:
+    """The minutes after which each of some attempts that time out is made again."""
+    found = []
+    for _ in range(count):
+        error = await failure(tickets, READER, secret)
+        assert (error.refused, error.reason) == (False, Reason.AUTH_UNAVAILABLE)
+        found.append(int(error.detail.split()[-2]))
+        clock.now += found[-1] * 60 - 1
+        assert (await failure(tickets, READER, secret, HOSTS[1])).detail == error.detail
+        clock.now += 1
+    return found
+
+
+async def test_an_attempt_that_timed_out_may_have_counted_and_is_repeated_ever_more_rarely(
+    controller: SambaController, clock: Clock, programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KRB5_CONFIG", str(controller.krb5_conf))
+    tickets = Tickets(timeout=0.5, clock=clock)
+    with monkeypatch.context() as at_once:
+        at_once.setattr(tickets, "_timeout", 0.02)
+        program(programs, "kinit", "exec sleep 60")
+
+        assert await pauses(tickets, RIGHT, clock, 11) == [1, 2, 4, 8, 16, 32, 64, 128, 256, 360, 360]
+        assert await pauses(tickets, Password("a new one"), clock, 2) == [1, 2]
+
+    shutil.rmtree(programs)
+    await tickets.ensure(READER, RIGHT, "HTTP", HOSTS[0])
+    clock.now += 10 * 3600
+    program(programs, "kinit", "exec sleep 60")
+    assert await pauses(tickets, RIGHT, clock, 1) == [1]
+    await tickets.close()
+
+
+async def test_other_failures_in_between_do_not_shorten_the_pause(clock: Clock, programs: Path) -> None:
+    tickets = Tickets(timeout=0.2, clock=clock)
+    program(programs, "kinit", "exec sleep 60")
+    assert await pauses(tickets, RIGHT, clock, 2) == [1, 2]
+
+    program(programs, "kinit", "echo 'kinit: Cannot contact any KDC' >&2; exit 1")
+    await failure(tickets, READER, RIGHT)
+    clock.now += 60
+    program(programs, "kinit", "exec sleep 60")
+
+    assert await pauses(tickets, RIGHT, clock, 1) == [4]
+    await tickets.close()
+
+
+async def test_a_refusal_that_nobody_waited_for_is_kept_for_that_secret(
+    tickets: Tickets, clock: Clock, programs: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    program(programs, "kinit", f"echo >> '{log}'; sleep 0.1; echo 'kinit: Password incorrect' >&2; exit 1")
+    for _ in range(2):
+        task = asyncio.create_task(tickets.ensure(READER, WRONG, "HTTP", HOSTS[0]))
+        await asyncio.sleep(0.02)
+        task.cancel()
+        await asyncio.sleep(0.2)
+
+    assert (await failure(tickets, READER, WRONG)).refused
+    assert (await failure(tickets, READER, Password("another"))).refused
+    assert runs(log) == 2
+    clock.now += BACK_OFF - 10
+    assert (await failure(tickets, READER, WRONG)).refused  # although another secret was tried meanwhile
+    assert runs(log) == 2
+    clock.now += 10
+    await failure(tickets, READER, WRONG)
+    assert runs(log) == 3
+
+
+async def test_a_wrong_password_is_not_tried_again_at_the_primary_kdc(
+    tickets: Tickets, controller: SambaController, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At another address: libkrb5 knows a KDC that it has asked already by that."""
+    with socket.create_server(("127.0.0.3", 0)) as primary:
+        conf = krb5_conf(tmp_path / "replica.conf", controller.port)
+        conf.write_text(conf.read_text().replace("}", f"master_kdc = 127.0.0.3:{primary.getsockname()[1]}\n}}"))
+        monkeypatch.setenv("KRB5_CONFIG", str(conf))
+        await tickets.ensure(OTHER, RIGHT, "HTTP", HOSTS[0])
+
+        assert (await failure(tickets, OTHER, WRONG)).refused
+
+        primary.settimeout(0)
+        with pytest.raises(BlockingIOError):  # nobody came
+            primary.accept()
+
+
+async def test_a_realm_that_would_need_quotes_does_not_break_the_configuration(tickets: Tickets) -> None:
+    error = await failure(tickets, "svc@A = {", RIGHT)
+
+    assert "Cannot find KDC for realm" in error.detail
+
+
+async def test_a_host_for_which_kvno_times_out_costs_the_others_nothing(
+    controller: SambaController, clock: Clock, programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KRB5_CONFIG", str(controller.krb5_conf))
+    tickets, log = Tickets(clock=clock), tmp_path / "log"
+    await tickets.ensure(READER, RIGHT, "HTTP", HOSTS[1])
+    hang = f"case \"$*\" in *cached-only*) ;; *{HOSTS[0]}) echo >> '{log}'; exec sleep 60;; esac"
+    program(programs, "kvno", f'{hang}\nexec {shutil.which("kvno", path=os.defpath)} "$@"')
+
+    with monkeypatch.context() as soon:
+        soon.setattr(tickets, "_timeout", 0.3)
+        error = await failure(tickets, READER, RIGHT, HOSTS[0])
+    await tickets.ensure(READER, RIGHT, "HTTP", HOSTS[1])
+    assert (await failure(tickets, READER, RIGHT, HOSTS[0])).detail == error.detail
+    assert runs(log) == 1
+
+    clock.now += 60
+    shutil.rmtree(programs)
+    await tickets.ensure(READER, RIGHT, "HTTP", HOSTS[0])
+    await tickets.close()
+
+
+@pytest.mark.parametrize(("realm", "asked"), [("CONTOSO.TEST", 1), ("CHILD.CONTOSO.TEST", 2)])
+async def test_a_realm_without_kdc_is_the_trouble_of_its_own_hosts(
+    tickets: Tickets, programs: Path, tmp_path: Path, realm: str, asked: int
+) -> None:
+    log = tmp_path / "log"
+    count = f"case \"$*\" in *cached-only*) ;; *) echo >> '{log}';; esac"
+    program(programs, "kvno", f"{count}\necho \"kvno: Cannot contact any KDC for realm '{realm}'\" >&2; exit 1")
+
+    for host in HOSTS:
+        await failure(tickets, READER, RIGHT, host)
+
+    assert runs(log) == asked
+
+
+async def test_a_folder_that_vanished_is_made_anew(tickets: Tickets) -> None:
+    await tickets.ensure(READER, RIGHT, "HTTP", HOSTS[0])
+    folder = tickets.cache.removeprefix("DIR:")
+    shutil.rmtree(folder)
+
+    await tickets.ensure(READER, RIGHT, "HTTP", HOSTS[0])
+
+    assert f"HTTP/{HOSTS[0]}" in klist(tickets)
+    assert modes(tickets.cache.removeprefix("DIR:")) == [0o700, 0o600]
+
+
+async def test_no_ticket_goes_into_a_folder_that_another_user_made_in_its_place(tickets: Tickets) -> None:
+    await tickets.ensure(READER, RIGHT, "HTTP", HOSTS[0])
+    theirs = tickets.cache.removeprefix("DIR:")
+    shutil.rmtree(theirs)
+    os.mkdir(theirs)  # noqa: PTH102  # a Path's methods are not for coroutines
+    os.chown(theirs, 12345, 12345)
+    try:
+        await tickets.ensure(READER, RIGHT, "HTTP", HOSTS[0])
+
+        assert not os.listdir(theirs)  # noqa: PTH208
+        assert f"HTTP/{HOSTS[0]}" in klist(tickets)
+    finally:
+        os.rmdir(theirs)  # noqa: PTH106
+
+
+async def test_without_a_place_for_the_folder_there_are_no_tickets_until_there_is_one(
+    tickets: Tickets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+
+    error = await failure(tickets, READER, RIGHT)
+
+    assert (error.refused, error.reason) == (False, Reason.AUTH_UNAVAILABLE)
+    assert "No such file or directory" in error.detail
+    (tmp_path / "gone").mkdir()
+    await tickets.ensure(READER, RIGHT, "HTTP", HOSTS[0])
+
+
+async def test_a_folder_that_cannot_be_written_to_is_no_refusal(
+    tickets: Tickets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+
+    error = await failure(tickets, READER, RIGHT)
+
+    assert (error.refused, error.reason) == (False, Reason.AUTH_UNAVAILABLE)
+    assert "No space left on device" in error.detail
+
+
+async def test_a_refusal_is_one_although_the_folder_vanished_meanwhile(tickets: Tickets, programs: Path) -> None:
+    sweep = 'rm -r "$(dirname "${KRB5CCNAME#FILE:}")"'
+    program(programs, "kinit", f"{sweep}; echo 'kinit: Password incorrect' >&2; exit 1")
+
+    assert (await failure(tickets, READER, WRONG)).refused
+
+
 @pytest.mark.parametrize(
     ("text", "refused"),
     [
@@ -526,4 +733,4 @@ def test_a_missing_or_unfit_module_is_named_with_its_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, "kerberos", module)
 
-    assert "tls-readiness-exporter[kerberos]" in missing_tools()
+    assert "pip install '.[kerberos]' in the project's source folder" in missing_tools()

@@ -115,8 +115,3 @@ class Journal:
     def operations(self) -> tuple[str, ...]:
         """The names of all operations so far, in order."""
         return tuple(entry.name for entry in self.of(Operation))
-
-    def clear(self) -> None:
-        """Forget all."""
-        with self._lock:
-            self._entries.clear()

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from winrm.exceptions import WinRMOperationTimeoutError, WSManFaultError
+from winrm.exceptions import WinRMOperationTimeoutError, WinRMTransportError, WSManFaultError
 from winrm.protocol import Protocol
 
 from exporter.facts import Missing, Reason
 from exporter.probes.printable import printable
 from exporter.probes.winrm.command_line import deflate_command, stdin_command
 from exporter.probes.winrm.document import BEGIN, MAX_BYTES
-from exporter.probes.winrm.failures import NotWinRmError, TooLargeError, missing_of
+from exporter.probes.winrm.failures import NotWinRmError, TooLargeError, WinRmFailure, missing_of
 from exporter.probes.winrm.jobs import Collected, CollectJob
 from exporter.probes.winrm.script import SCRIPT
 from exporter.probes.winrm.transport import Seen, connect
@@ -29,6 +29,9 @@ UTF_8: Final = 65001
 """The shell's code page; Windows' own would be that of the host's language."""
 
 _TO_TIDY_UP: Final = 1.0  # seconds of a visit's time, or a quarter of it
+_MOST_TO_TIDY_UP: Final = 20.0  # seconds, of what is left of it
+_WHEN_ABANDONED: Final = 2.5  # seconds to tidy up when the exporter ends, which waits a little longer for that
+_UNBOUND: Final = frozenset({"NoCertificateRetrievedWarning", "UnknownSignatureAlgorithmOID"})  # of both HTTP libraries
 _MAX_IDENTIFIER: Final = 100  # characters
 _MAX_ERRORS: Final = 1_000  # bytes of standard error to keep
 _ATTEMPTS: Final = 2
@@ -42,11 +45,18 @@ class _Visit:
     """How far a visit came."""
 
     job: CollectJob
+    on_accepted: Callable[[], None]
     seen: Seen = field(default_factory=Seen)
     protocol: Protocol | None = None  # None once anything failed: what it would send next is not known
+    creating: bool = False  # a shell, whose name is not known yet
     shell: str = ""
     command: str = ""
     outcome: Collected = field(default_factory=Collected)
+
+    def accepted(self) -> None:
+        """Note that the host accepted the log-on, and tell those who wait for that."""
+        self.seen.accepted = True
+        self.on_accepted()
 
     def hang_up(self) -> None:
         """End the connection, if there is one."""
@@ -55,15 +65,20 @@ class _Visit:
         self.protocol = None
 
 
-def collect(job: CollectJob, timeout: float) -> Collected:
+def collect(job: CollectJob, timeout: float, on_accepted: Callable[[], None] = lambda: None) -> Collected:
     """Run the collector script on a host and return what it printed, whatever the host does, within ``timeout``.
+
+    Args:
+        job: the host, and how to log on there.
+        timeout: seconds, with the time that is kept back for tidying up.
+        on_accepted: called when the host has accepted the log-on, long before the script is done.
 
     Raises:
         TimeoutError: the time is over although some of it was kept back for tidying up.
     """
     if job.login.ticket_cache:
         os.environ["KRB5CCNAME"] = job.login.ticket_cache
-    visit = _Visit(job)
+    visit = _Visit(job, on_accepted)
     until = time.monotonic() + timeout
     failure: Missing | None = None
     try:
@@ -76,8 +91,9 @@ def collect(job: CollectJob, timeout: float) -> Collected:
         if not isinstance(error, WSManFaultError):
             visit.hang_up()
         failure = missing_of(error)
-    except SystemExit:  # the exporter ends
+    except SystemExit:  # the exporter ends, and waits for so long
         visit.hang_up()
+        until = min(until, time.monotonic() + _WHEN_ABANDONED)
         raise
     finally:
         ended, accepted = time.time(), visit.seen.accepted
@@ -92,15 +108,16 @@ def collect(job: CollectJob, timeout: float) -> Collected:
 def _stage(visit: _Visit) -> str:
     if visit.command:
         return "the script"
-    return "the shell" if visit.seen.accepted else "the log-on"
+    return "the shell" if visit.seen.logged_on else "the log-on"
 
 
 @contextmanager
 def _noting_what_is_unbound(seen: Seen) -> Iterator[None]:
     """The libraries warn when they cannot make channel bindings of the host's certificate, and go on without."""
 
-    def note(message: Warning | str, *_: Any, **__: Any) -> None:
-        seen.unbound = seen.unbound or printable(str(message))
+    def note(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if category.__name__ in _UNBOUND:
+            seen.unbound = printable(str(message))
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -110,8 +127,7 @@ def _noting_what_is_unbound(seen: Seen) -> Iterator[None]:
 
 def _run(visit: _Visit) -> None:
     protocol = visit.protocol = connect(visit.job, visit.seen)
-    shell = protocol.open_shell(noprofile=True, codepage=UTF_8, idle_timeout=IDLE_TIMEOUT)
-    visit.shell = _identifier(shell)
+    visit.shell = _open_shell(protocol, visit)
     parameters = visit.job.parameters
     with suppress(WSManFaultError):  # a host that takes no standard input says so, or the script prints nothing
         _command(visit, stdin_command(parameters), SCRIPT)
@@ -120,6 +136,23 @@ def _run(visit: _Visit) -> None:
     visit.outcome = replace(visit.outcome, fallback=True)
     _signal(protocol, visit)
     _command(visit, deflate_command(SCRIPT, parameters), b"")
+
+
+def _open_shell(protocol: Protocol, visit: _Visit) -> str:
+    """The first answer that only WinRM can give, if over http sealed with a key that takes the password: a log-on."""
+    visit.creating = True
+    try:
+        shell = _identifier(protocol.open_shell(noprofile=True, codepage=UTF_8, idle_timeout=IDLE_TIMEOUT))
+    except WSManFaultError:
+        visit.creating = False
+        visit.accepted()
+        raise
+    except (WinRmFailure, WinRMTransportError):  # an answer came
+        visit.creating = False
+        raise
+    visit.creating = False
+    visit.accepted()
+    return shell
 
 
 def _identifier(text: str | None) -> str:
@@ -173,8 +206,8 @@ def _tidy_up(visit: _Visit, until: float) -> str:
     the host refuses by now. Each attempt has its share of the time until ``until``.
     """
     if not visit.shell:
-        return ""
-    share = min(2 * _TO_TIDY_UP, until - time.monotonic()) * _IN_TIME / _ATTEMPTS
+        return "perhaps a shell: the answer to Create was lost" if visit.creating and visit.seen.logged_on else ""
+    share = min(_MOST_TO_TIDY_UP, until - time.monotonic()) * _IN_TIME / _ATTEMPTS
     missing = Missing(Reason.AUTH_REJECTED, "the host refuses the credentials by now")
     for _ in range(_ATTEMPTS):
         if visit.seen.accepted is False:

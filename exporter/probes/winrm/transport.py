@@ -19,6 +19,7 @@ from typing import Any, Final
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.ssl_ import create_urllib3_context
+from winrm.exceptions import WinRMTransportError
 from winrm.protocol import Protocol
 
 from exporter.probes.winrm.failures import (
@@ -49,10 +50,12 @@ class Seen:
     """What the exchange with a host has shown so far.
 
     Attributes:
-        accepted: whether the host accepted the log-on; None before it answered one.
+        logged_on: whether the host let a request through that proves who we are: some web server may, of whoever asks.
+        accepted: whether it accepted the log-on, as WinRM does; None before that is known.
         unbound: why no channel bindings could be made, though they were wanted.
     """
 
+    logged_on: bool = False
     accepted: bool | None = None
     unbound: str = ""
 
@@ -170,7 +173,7 @@ class _Adapter(HTTPAdapter):
             raise NotWinRmError(f"it leads to {request.url}")
         if self.encrypts and request.body and not _is_encrypted(request.headers):
             raise PlaintextError("a message was about to leave without encryption")
-        if self._attempts < 1 and self._seen.accepted is not True:
+        if self._attempts < 1 and not self._seen.logged_on:
             raise RefusedError("", over_tls=self._job.login.https, bindings=not self._seen.unbound)
 
     def _judge(self, request: requests.PreparedRequest, response: requests.Response, *, proves: bool) -> None:
@@ -179,25 +182,28 @@ class _Adapter(HTTPAdapter):
             raise NotWinRmError(f"HTTP {status}, to {response.headers.get('Location', 'nowhere')}")
         if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:  # requests-ntlm would log on there as well
             raise NotWinRmError(f"HTTP {status}: it takes itself for a proxy")
-        if self.encrypts and self._seen.accepted and status in _LOST:
+        if self.encrypts and self._seen.logged_on and status in _LOST:
             raise ConnectionResetError("the connection was lost, and with it the log-on")
         if status == HTTPStatus.UNAUTHORIZED:
             self._judge_refusal(request, response, proves=proves)
         elif proves and status in {HTTPStatus.OK, HTTPStatus.INTERNAL_SERVER_ERROR}:
-            self._seen.accepted = True
-        if self.encrypts and request.body and response.ok and not _is_sealed(response.headers):
-            raise NotWinRmError("it answered an encrypted message without encryption")
+            self._seen.logged_on = True
+        if self.encrypts and request.body and not _is_sealed(response.headers):
+            if _says_something(response):
+                raise NotWinRmError(f"it answered an encrypted message without encryption, HTTP {status}")
+            raise WinRMTransportError("http", status, "")  # nobody vouches for what it may say beside the status
 
     def _judge_refusal(self, request: requests.PreparedRequest, response: requests.Response, *, proves: bool) -> None:
         offered = response.headers.get("WWW-Authenticate", "")
         login = self._job.login
         wanted = _METHODS.get(login.auth, ())
-        if wanted and not any(method in offered.lower() for method in wanted):
-            raise NotOfferedError(offered)
-        if proves and self._attempts < 1:
+        fits = not wanted or any(method in offered.lower() for method in wanted)
+        # Basic is sent unasked: a host that takes other methods only has not looked at the password.
+        unseen = login.auth == "basic" and offered and not fits
+        if proves and self._attempts < 1 and not unseen:
             self._seen.accepted = False
             raise RefusedError(offered, over_tls=login.https, bindings=not self._seen.unbound)
-        if not proves and _token(request) and not _challenge(offered):
+        if not fits or (not proves and _token(request) and not _challenge(offered)):
             raise NotOfferedError(offered)
 
 
@@ -220,6 +226,12 @@ def _token(request: requests.PreparedRequest) -> bytes:
 def _challenge(offered: str) -> bool:
     """Whether one of the offered methods comes with a token."""
     return any(len(each.split()) > 1 for each in offered.split(","))
+
+
+def _says_something(response: requests.Response) -> bool:
+    """Whether there is a message in it that somebody might believe: an outcome or a fault."""
+    fault = response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR and response.headers.get("Content-Length") != "0"
+    return response.ok or fault
 
 
 def _is_encrypted(headers: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Final
 
 from exporter.probes.winrm.jobs import JOB, OUTCOME
 from exporter.probes.winrm.session import collect
-from exporter.workers import serve
+from exporter.workers import serve, tell_news
 
 _NOT_OURS: Final = (
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"),
@@ -18,7 +18,7 @@ _NOT_OURS: Final = (
 
 def do(line: bytes, timeout: float) -> bytes:
     """Do one job."""
-    return OUTCOME.dump_json(collect(JOB.validate_json(line), timeout))
+    return OUTCOME.dump_json(collect(JOB.validate_json(line), timeout, tell_news))
 
 
 def main() -> None:

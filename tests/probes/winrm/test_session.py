@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from requests_ntlm.requests_ntlm import NoCertificateRetrievedWarning, UnknownSignatureAlgorithmOID
+from urllib3.exceptions import SecurityWarning
 from winrm_hosts import (
     ACCOUNT,
+    AMPLE,
     DOCUMENT,
     PASSWORD,
     USER,
@@ -32,6 +36,7 @@ from exporter.demo.winrm import (
     Close,
     CloseAfter,
     Cut,
+    Delay,
     Https,
     Listening,
     Logon,
@@ -47,8 +52,10 @@ from exporter.facts import Reason
 from exporter.probes.winrm.command_line import Parameters, deflate_command, stdin_command
 from exporter.probes.winrm.jobs import Collected, CollectJob
 from exporter.probes.winrm.script import SCRIPT
-from exporter.probes.winrm.session import IDLE_TIMEOUT, collect
+from exporter.probes.winrm.session import IDLE_TIMEOUT, _noting_what_is_unbound, collect
+from exporter.probes.winrm.transport import Seen
 
+LOST = "perhaps a shell: the answer to Create was lost"
 GOOD = ("Create", "Command", "Send", "Receive", "Signal", "Delete")
 
 
@@ -289,8 +296,10 @@ def test_a_fault_at_an_operation_is_a_reason(
     with tapped(host.port) as tap:
         outcome = visit(tap.port)
 
+    is_winrm = operation != "Create" or (answer.encrypt and answer.body != b"")
     assert reason(outcome) is expected
-    assert (outcome.output, outcome.left_behind, outcome.accepted) == (b"", "", True)
+    assert (outcome.output, outcome.accepted) == (b"", True if is_winrm else None)
+    assert outcome.left_behind in ({""} if is_winrm else {"", LOST})
     assert (host.open_shells, readable(tap.received)) == (0, [])
 
 
@@ -310,7 +319,8 @@ def test_a_connection_that_is_lost_leaves_no_shell(hosts: SimulatedHosts, operat
 
     assert readable(tap.received) == []
     assert proofs(tap.received) <= 2
-    assert outcome.left_behind == ""
+    answered = operation != "Create" or action == CloseAfter()
+    assert (outcome.accepted, outcome.left_behind) == ((True, "") if answered else (None, LOST))
     if operation in {"Signal", "Delete"}:
         assert_good(outcome)
     elif (operation, action) == ("Receive", CloseAfter()):
@@ -323,14 +333,60 @@ def test_a_connection_that_is_lost_leaves_no_shell(hosts: SimulatedHosts, operat
 
 
 def test_a_shell_whose_name_was_lost_ends_by_itself(hosts: SimulatedHosts) -> None:
-    """Nobody can delete it then; it was asked for with the shortest time to live that Windows grants."""
+    """Nobody can delete it then, and that is said; it was asked for with the shortest life that Windows grants."""
     host = hosts.start(windows(misbehave=at_operation("Create", Cut(500))))
 
     outcome = visit(host)
 
     assert reason(outcome) is Reason.CONNECTION_CLOSED
     assert host.open_shells == 1
+    assert outcome.left_behind == LOST
     assert IDLE_TIMEOUT == "PT60S"
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_where_no_log_on_came_about_no_shell_was_lost(hosts: SimulatedHosts, number: int) -> None:
+    """Whichever of its messages it is that nobody answers."""
+    host = hosts.start(windows(misbehave=lambda request: Close() if request.number == number else None))
+
+    outcome = visit(host)
+
+    assert reason(outcome) is Reason.CONNECTION_CLOSED
+    assert (outcome.accepted, outcome.left_behind) == (None, "")
+
+
+def test_there_is_time_to_tidy_up_on_a_host_that_is_far_away(hosts: SimulatedHosts) -> None:
+    """Where a visit has it: a log-on and two operations take six answers, each of them late."""
+    lose = at_operation("Receive", Close(), times=1)
+    host = hosts.start(windows(misbehave=lambda request: lose(request) or Delay(0.3)))
+
+    outcome = visit(host)
+
+    assert reason(outcome) is Reason.CONNECTION_CLOSED
+    assert outcome.left_behind == ""
+    assert host.open_shells == 0
+    assert [each.ok for each in host.journal.of(Logon)] == [True, True]
+
+
+def test_an_accepted_log_on_is_told_before_the_script_begins(hosts: SimulatedHosts) -> None:
+    """Once, and by WinRM: also where all that it says is a fault."""
+    host = hosts.start(windows())
+    told: list[tuple[str, ...]] = []
+    denied = hosts.start(windows(quotas=Quotas(shells_per_user=0)))
+    for each in (host, denied):
+        collect(job(each.port), AMPLE, lambda each=each: told.append(each.journal.operations))  # type: ignore[misc]
+
+    assert told == [("Create",), ("Create",)]
+
+
+def test_a_log_on_that_is_not_accepted_is_not_told(hosts: SimulatedHosts) -> None:
+    """Neither where it is refused, nor where HTTP lets it through and who answers is not WinRM."""
+    told: list[str] = []
+    html = Reply(200, b"<html>", headers=(("Content-Type", "text/html"),))
+    for host in (windows(accounts=()), windows(misbehave=at_operation("Create", html))):
+        collect(job(hosts.start(host).port), AMPLE, lambda: told.append("accepted"))
+
+    assert told == []
 
 
 def test_what_cannot_be_deleted_is_said(hosts: SimulatedHosts) -> None:
@@ -394,7 +450,8 @@ def test_nonsense_is_not_winrm(hosts: SimulatedHosts, operation: str, body: str)
 
     outcome = visit(host)
 
-    assert outcome.left_behind == ""
+    assert outcome.left_behind in ({"", LOST} if operation == "Create" else {""})
+    assert outcome.accepted is (None if operation == "Create" else True)
     assert host.open_shells == 0
     if operation == "Receive" and body == NONSENSE["other-xml"]:
         return  # it brings no output, and no end: the next Receive brings both
@@ -423,3 +480,45 @@ def test_a_user_name_without_a_password_is_no_log_on(hosts: SimulatedHosts) -> N
     assert outcome.failure is not None
     assert outcome.output == b""
     assert not [each for each in host.journal.of(Logon) if each.ok]
+
+
+# Channel bindings that cannot be made
+
+
+@pytest.mark.parametrize("category", [NoCertificateRetrievedWarning, UnknownSignatureAlgorithmOID])
+def test_what_a_library_says_of_missing_bindings_is_noted(category: type[Warning]) -> None:
+    seen = Seen()
+    with _noting_what_is_unbound(seen):
+        warnings.warn("no hash\x1b of 1.2.3", category, stacklevel=1)
+
+    assert seen.unbound == r"no hash\x1b of 1.2.3"
+
+
+@pytest.mark.parametrize("category", [UserWarning, DeprecationWarning, RuntimeWarning, SecurityWarning])
+def test_other_warnings_say_nothing_of_bindings(category: type[Warning]) -> None:
+    """Or a wrong password would be put down to them."""
+    seen = Seen()
+    with _noting_what_is_unbound(seen):
+        warnings.warn("the sky is falling", category, stacklevel=1)
+
+    assert seen == Seen()
+
+
+@pytest.mark.parametrize(
+    ("category", "expected"),
+    [(UserWarning, Reason.AUTH_REJECTED), (UnknownSignatureAlgorithmOID, Reason.AUTH_CBT)],
+)
+def test_a_refusal_after_a_warning(
+    hosts: SimulatedHosts, trust: Pki, category: type[Warning], expected: Reason
+) -> None:
+    """Only what says that there were no bindings may be why; the host warns here in the library's place."""
+
+    def misbehave(request: Request) -> None:
+        if request.number == 1:
+            warnings.warn("of one kind or another", category, stacklevel=1)
+
+    host = hosts.start(windows(https=Https(trust.certificate_file, trust.key_file), misbehave=misbehave))
+
+    outcome = visit(host, https=True, ca_file=str(trust.ca_file), password="wrong")
+
+    assert (reason(outcome), outcome.accepted) == (expected, False)

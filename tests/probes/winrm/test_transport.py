@@ -15,6 +15,7 @@ import trustme
 from winrm.exceptions import InvalidCredentialsError
 from winrm_hosts import (
     ACCOUNT,
+    AMPLE,
     PASSWORD,
     Pki,
     at_operation,
@@ -35,6 +36,7 @@ from exporter.demo.winrm.misbehaviour import Seen as Request
 from exporter.facts import Reason
 from exporter.probes.winrm.failures import NotWinRmError, PlaintextError, WinRmFailure
 from exporter.probes.winrm.jobs import Collected, CollectJob, Login
+from exporter.probes.winrm.session import collect
 from exporter.probes.winrm.transport import MAX_RESPONSE, Seen, connect, endpoint
 
 NEGOTIATE = "WWW-Authenticate: Negotiate"
@@ -153,7 +155,7 @@ def stubborn(*headers: str) -> Callable[[bytes], bytes]:
         ("ntlm", (), 0, Reason.AUTH_UNAVAILABLE, "it offers nothing known"),
         ("basic", (BASIC,), 1, Reason.AUTH_REJECTED, "it offers Basic"),
         ("basic", (NEGOTIATE,), 1, Reason.AUTH_UNAVAILABLE, "it offers Negotiate"),
-        ("basic", (), 1, Reason.AUTH_UNAVAILABLE, "it offers nothing known"),
+        ("basic", (), 1, Reason.AUTH_REJECTED, "the host refused the credentials"),
     ],
 )
 def test_a_refusal_is_not_answered_with_the_credential_again(
@@ -168,6 +170,44 @@ def test_a_refusal_is_not_answered_with_the_credential_again(
     assert proofs(server.received) == sent
     assert len(server.requests) <= 3
     assert outcome.accepted is (False if reason is Reason.AUTH_REJECTED else None)
+
+
+@pytest.mark.parametrize("offers", [(), (BASIC,), ("WWW-Authenticate: Digest",), (NEGOTIATE,), (f"{NEGOTIATE} AAAA",)])
+def test_a_refusal_of_the_proof_is_one_whatever_is_offered_then(offers: tuple[str, ...]) -> None:
+    """It was counted; the guard has to know."""
+
+    def answer(request: bytes) -> bytes:
+        if proofs(request):
+            return http("401 Unauthorized", b"", *offers)
+        return stubborn(NEGOTIATE)(request)
+
+    with raw_server(answer) as server:
+        outcome = visit(server.port)
+
+    assert (failure(outcome)[0], outcome.accepted) == (Reason.AUTH_REJECTED, False)
+    assert proofs(server.received) == 1
+
+
+@pytest.mark.parametrize(("auth", "https"), [("ntlm", True), ("basic", False), ("basic", True)])
+@pytest.mark.parametrize("answer", ["200 OK", "500 Internal Server Error"])
+def test_a_web_server_that_lets_everybody_in_proves_nothing(
+    trust: Pki,
+    auth: str,
+    https: bool,  # noqa: FBT001
+    answer: str,
+) -> None:
+    """It has not looked at the password: others must not be asked all at once for that."""
+    told: list[str] = []
+    with raw_server(
+        http(answer, b"<html>It works</html>", "Content-Type: text/html"),
+        server_context(trust.authority) if https else None,
+    ) as server:
+        at = job(server.port, auth, https=https, ca_file=str(trust.ca_file))
+        outcome = collect(at, AMPLE, lambda: told.append("accepted"))
+
+    assert outcome.accepted is None
+    assert told == []
+    assert failure(outcome)[0] in {Reason.NOT_WINRM, Reason.WSMAN_FAULT}
 
 
 def test_a_challenge_that_never_comes_is_waited_for_once() -> None:
@@ -300,6 +340,44 @@ def test_an_answer_without_encryption_is_not_believed(hosts: SimulatedHosts, ope
     assert outcome.output == b""
     assert host.open_shells == 0
     assert readable(tap.received) == []
+
+
+GONE = (
+    b'<s:Envelope xmlns:s="http://www.w3.org/2003/05/soap-envelope"><s:Body><s:Fault><s:Code><s:Value>s:Sender</s:Value>'
+    b"</s:Code><s:Reason><s:Text>Nothing here</s:Text></s:Reason><s:Detail><f:WSManFault "
+    b'xmlns:f="http://schemas.microsoft.com/wbem/wsman/1/wsmanfault" Code="2150858843"/></s:Detail></s:Fault></s:Body>'
+    b"</s:Envelope>"
+)
+"""That there is no such shell."""
+SOAP = "Content-Type: application/soap+xml;charset=UTF-8"
+CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(GONE), GONE)
+FORGED_FAULTS = {
+    "with a length": http("500 Internal Server Error", GONE, SOAP),
+    "in chunks": f"HTTP/1.1 500 Error\r\n{SOAP}\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + CHUNKED,
+    "without a type": http("500 Internal Server Error", GONE),
+}
+
+
+@pytest.mark.parametrize("forged", FORGED_FAULTS.values(), ids=FORGED_FAULTS)
+def test_a_fault_without_encryption_says_nothing_of_a_shell(hosts: SimulatedHosts, forged: bytes) -> None:
+    """It is deleted all the same, over a new connection."""
+    host = hosts.start(windows(misbehave=at_operation("Delete", forged, times=1)))
+
+    outcome = visit(host)
+
+    assert (outcome.failure, outcome.left_behind) == (None, "")
+    assert host.open_shells == 0
+
+
+@pytest.mark.parametrize("forged", FORGED_FAULTS.values(), ids=FORGED_FAULTS)
+def test_a_fault_without_encryption_is_no_acceptance(hosts: SimulatedHosts, forged: bytes) -> None:
+    host = hosts.start(windows(misbehave=at_operation("Create", forged)))
+
+    outcome = visit(host)
+
+    assert failure(outcome)[0] in {Reason.NOT_WINRM, Reason.ACCESS_DENIED}
+    assert "2150858843" not in failure(outcome)[1]
+    assert outcome.accepted is None
 
 
 FORGED = (
