@@ -355,6 +355,12 @@ FORGED_FAULTS = {
     "with a length": http("500 Internal Server Error", GONE, SOAP),
     "in chunks": f"HTTP/1.1 500 Error\r\n{SOAP}\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + CHUNKED,
     "without a type": http("500 Internal Server Error", GONE),
+    "in chunks that are denied": (
+        f"HTTP/1.1 500 Error\r\n{SOAP}\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + CHUNKED
+    ),
+    "forbidden": http("403 Forbidden", GONE, SOAP),
+    "not found": http("404 Not Found", GONE, SOAP),
+    "unavailable": http("503 Service Unavailable", GONE, SOAP),
 }
 
 
@@ -375,9 +381,9 @@ def test_a_fault_without_encryption_is_no_acceptance(hosts: SimulatedHosts, forg
 
     outcome = visit(host)
 
-    assert failure(outcome)[0] in {Reason.NOT_WINRM, Reason.ACCESS_DENIED}
+    assert failure(outcome)[0] in {Reason.NOT_WINRM, Reason.ACCESS_DENIED, Reason.WSMAN_FAULT}
     assert "2150858843" not in failure(outcome)[1]
-    assert outcome.accepted is None
+    assert (outcome.accepted, outcome.left_behind) == (None, "")
 
 
 FORGED = (
