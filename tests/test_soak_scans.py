@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import socket
-import statistics
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import trustme
+from holdings import Size, assert_nothing_grew, children, size_now
 
 from exporter.facts import EndpointFacts, Known, Protocol
 from exporter.observe import Observer
@@ -27,18 +23,6 @@ pytestmark = pytest.mark.soak
 
 SCANS = 200
 AT_ONCE = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """What the exporter and its children hold."""
-
-    megabytes: float
-    descriptors: int
-    threads: int
-    tasks: int
-    children: int
-    child_megabytes: float
 
 
 @pytest.fixture(scope="module")
@@ -85,45 +69,12 @@ async def test_two_hundred_scans_leave_nothing_behind(port: int) -> None:
 
     for _ in range(SCANS // AT_ONCE):
         await asyncio.gather(*(scan() for _ in range(AT_ONCE)))
-        children_seen |= set(_children())
+        children_seen |= set(children())
         gc.collect()
-        sizes.append(_size())
+        sizes.append(size_now())
     await observer.close()
 
-    third = len(sizes) // 3
-    first, last = sizes[:third], sizes[-third:]
-    for figure in ("descriptors", "threads", "tasks", "children"):
-        assert max(getattr(each, figure) for each in last) <= max(getattr(each, figure) for each in first), figure
-    for figure in ("megabytes", "child_megabytes"):
-        before, after = (statistics.median(getattr(each, figure) for each in part) for part in (first, last))
-        assert after <= before * 1.1 + 2, figure
+    assert_nothing_grew(sizes)
     assert max(each.children for each in sizes) <= AT_ONCE
     assert len(children_seen) == SCANS // 50, "each child does fifty scans"
-    assert _children() == []
-
-
-def _size() -> Size:
-    children = _children()
-    return Size(
-        megabytes=_megabytes(os.getpid()),
-        descriptors=sum(1 for _ in Path("/proc/self/fd").iterdir()),
-        threads=threading.active_count(),
-        tasks=len(asyncio.all_tasks()),
-        children=len(children),
-        child_megabytes=max(map(_megabytes, children), default=0.0),
-    )
-
-
-def _children() -> list[int]:
-    """The worker processes of this one, dead ones that were not waited for included; not the TLS server."""
-    return [
-        int(pid)
-        for task in Path("/proc/self/task").iterdir()
-        for pid in (task / "children").read_text().split()
-        if b"s_server" not in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
-
-
-def _megabytes(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    assert children() == []
