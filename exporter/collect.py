@@ -139,9 +139,8 @@ def _login(config: CredentialConfig, grant: Grant) -> Login:
 def _report(grant: Grant, target: Target, config: CredentialConfig, collected: Collected) -> None:
     """Tell the guard how the log-on went."""
     grant.attempt.accepted = collected.accepted
-    if (
-        collected.accepted is False and grant.password
-    ):  # a ticket or a certificate that a host refuses is its own affair
+    # A ticket or a certificate that a host refuses is its own affair, and blocks nothing.
+    if collected.accepted is False and grant.password:
         detail = collected.failure.detail if collected.failure else collected.left_behind
         grant.attempt.detail = f"{target.name} refused it: {detail}"
         _say_refused(target, config, detail)

@@ -63,6 +63,13 @@ def answering(*answers: bytes, reset: bool = False) -> Iterator[int]:
                         _request(peer)
                         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
+    with _serving(listener, serve) as port:
+        yield port
+
+
+@contextmanager
+def _serving(listener: socket.socket, serve: Callable[[], None]) -> Iterator[int]:
+    """The port on which a thread serves meanwhile, until it can accept no more."""
     thread = threading.Thread(target=serve)
     thread.start()
     try:
@@ -99,14 +106,8 @@ def tls_server(certificate: trustme.LeafCert) -> Iterator[int]:
                 with suppress(OSError), context.wrap_socket(peer, server_side=True) as wrapped:
                     wrapped.recv(1)
 
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join(5)
+    with _serving(listener, serve) as port:
+        yield port
 
 
 def _closed_port() -> int:

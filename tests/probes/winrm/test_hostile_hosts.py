@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -45,12 +45,6 @@ DEADLINE: Final = 6.0
 """Seconds for each of the hosts that never come to an end, all at the same time: most of what this file takes."""
 OPERATIONS: Final = ("Create", "Command", "Send", "Receive", "Signal", "Delete")
 MEGABYTE: Final = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def hosts() -> Iterator[SimulatedHosts]:
-    with SimulatedHosts() as fleet:
-        yield fleet
 
 
 # Hosts that hang

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,17 +57,6 @@ from exporter.probes.winrm.transport import Seen
 
 LOST = "perhaps a shell: the answer to Create was lost"
 GOOD = ("Create", "Command", "Send", "Receive", "Signal", "Delete")
-
-
-@pytest.fixture(scope="module")
-def hosts() -> Iterator[SimulatedHosts]:
-    with SimulatedHosts() as fleet:
-        yield fleet
-
-
-@pytest.fixture(scope="module")
-def trust(tmp_path_factory: pytest.TempPathFactory) -> Pki:
-    return pki(tmp_path_factory.mktemp("pki"))
 
 
 def reason(outcome: Collected) -> Reason | None:

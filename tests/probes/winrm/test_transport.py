@@ -21,7 +21,6 @@ from winrm_hosts import (
     at_operation,
     http,
     job,
-    pki,
     proofs,
     raw_server,
     readable,
@@ -46,17 +45,6 @@ CHALLENGE = (
     "TlRMTVNTUAACAAAADAAMADgAAAAzgorCASNFZ4mrze8AAAAAAAAAACQAJABEAAAABgBwFwAAAA9TAGUAcgB2AGUAcgACAAwARABvAG0AYQBpAG4A"
     "AQAMAFMAZQByAHYAZQByAAAAAAA="
 )
-
-
-@pytest.fixture(scope="module")
-def hosts() -> Iterator[SimulatedHosts]:
-    with SimulatedHosts() as fleet:
-        yield fleet
-
-
-@pytest.fixture(scope="module")
-def trust(tmp_path_factory: pytest.TempPathFactory) -> Pki:
-    return pki(tmp_path_factory.mktemp("pki"))
 
 
 def failure(outcome: Collected) -> tuple[Reason, str]:
